@@ -1,0 +1,226 @@
+"""The node's half of the protocol: pure functions from what is known to the next step.
+
+`plan_node` is for one attachment, `plan_boot` for the node as a whole. What must never happen is kept by what each rule asks for:
+* a claim comes before the connect, and outlives the device (S2);
+* a device goes only for a positive reason; a missing key is none (R9);
+* `Released(e)` is said only without a device, and is final: e is never claimed again (R3);
+* nothing is said before this boot is published, and nothing of a fenced boot is flushed (R4, R7).
+"""
+
+from __future__ import annotations
+
+from reconciler.core.steps import Do, Step
+from reconciler.core.views import AttachmentView, Bad, ClaimView, ConnectionView, OnHost, StatusView
+from schema.keys import Family, Key
+from schema.models import AttachmentPhase, HolderPhase
+
+
+def plan_node(view: AttachmentView) -> Step | None:
+    """The next step for one attachment, or None: settled, or waiting (`waiting` says for whom)."""
+    if any(isinstance(key, Bad) for key in (view.connection, view.claim, view.status)):
+        return None
+    rules = _Rules(view)
+    if view.device is OnHost.UNKNOWN:
+        return Step(Do.INSPECT, "what is on the host is not known yet: look")
+    if view.fenced:
+        return rules.clean_fenced()
+    if not view.published:
+        return rules.clean_unexplained()
+    if view.device is OnHost.PRESENT:
+        return rules.with_device()
+    return rules.without_device()
+
+
+def waiting(view: AttachmentView) -> str:
+    """In a sentence, why `plan_node` has no step where the attachment is not settled. Empty: it is."""
+    for name, key in (("connections", view.connection), ("claims", view.claim), ("attachments", view.status)):
+        if isinstance(key, Bad):
+            return f"{name}/{view.node}/{view.volume} can't be read: {key.fault}"
+    if view.wish is not None and view.connection is None:
+        if view.claim is not None:
+            return "the connection key is missing while this node uses the volume; the controller puts it back"
+        return "the controller has not exported it to this node yet"
+    return ""
+
+
+class _Rules:
+    """The rules for a view in which everything can be read."""
+
+    def __init__(self, view: AttachmentView) -> None:
+        self.view = view
+        self.wished = view.wish is not None
+        self.connection = view.connection if isinstance(view.connection, ConnectionView) else None
+        self.claim = view.claim if isinstance(view.claim, ClaimView) else None
+        self.status = view.status if isinstance(view.status, StatusView) else None
+
+    @property
+    def granted(self) -> ConnectionView | None:
+        """The connection, when it grants this boot."""
+        connection = self.connection
+        if connection and connection.phase is HolderPhase.READY and connection.boot == self.view.boot:
+            return connection
+        return None
+
+    @property
+    def released(self) -> int | None:
+        """The epoch that this node said it is done with."""
+        return self.status.epoch if self.status and self.status.phase is AttachmentPhase.RELEASED else None
+
+    # --- a device is on the host
+
+    def with_device(self) -> Step | None:
+        reason = self._reason_to_detach()
+        if reason:
+            return self._disconnect(reason)
+        granted = self.granted
+        if granted is None:
+            return None
+        if self.claim is None:
+            return self._claim(granted.epoch, "the claim is missing while the device is here: put it back")
+        if self.status != (AttachmentPhase.ATTACHED, granted.epoch):
+            return self._report(granted.epoch)
+        return None
+
+    def _reason_to_detach(self) -> str:
+        """R9: each is a fact that somebody stated. Empty: there is none."""
+        connection, claim = self.connection, self.claim
+        if not self.wished:
+            return "it is no longer wished for here"
+        if claim and claim.boot != self.view.boot:
+            return f"it belongs to boot {claim.boot}, which is over"
+        if connection is None:
+            return ""
+        if self.granted is None:
+            return "the grant was revoked or belongs to another boot"
+        if claim and claim.epoch != connection.epoch:
+            return f"the grant is of epoch {connection.epoch}, the device of {claim.epoch}"
+        if claim is None and self.released == connection.epoch:
+            return f"epoch {connection.epoch} was released"
+        return ""
+
+    # --- no device is on the host
+
+    def without_device(self) -> Step | None:
+        granted, claim = self.granted, self.claim
+        if claim:
+            if self.wished and granted and (claim.epoch, claim.boot) == (granted.epoch, self.view.boot):
+                return self._connect(granted.epoch)
+            return self._release_claim(claim)
+        if self.wished and granted and self.released != granted.epoch:
+            return self._claim(granted.epoch, "granted: claim it")
+        return self._decline() or self._withdraw()
+
+    def _release_claim(self, claim: ClaimView) -> Step | None:
+        """N5 with a claim: it is given back for a positive reason only."""
+        connection = self.connection
+        if not self.wished:
+            return self._release(claim.epoch, "no longer wished for, and no device is left")
+        if claim.boot != self.view.boot:
+            return self._release(claim.epoch, f"boot {claim.boot} is over")
+        if connection and (self.granted is None or connection.epoch != claim.epoch):
+            return self._release(claim.epoch, "the grant is no longer the one that was claimed")
+        return None
+
+    def _decline(self) -> Step | None:
+        """N5 without a claim: an epoch that won't be used is given back, else the controller would wait for ever (R1)."""
+        connection = self.connection
+        if not connection or connection.phase is not HolderPhase.READY or self.released == connection.epoch:
+            return None
+        if not self.wished:
+            return self._release(connection.epoch, "no longer wished for; it was never claimed")
+        if connection.boot != self.view.boot:
+            return self._release(connection.epoch, f"granted to boot {connection.boot}, which is over")
+        return None
+
+    def _withdraw(self) -> Step | None:
+        """N6: the last trace goes when the controller has forgotten the grant, and nobody wishes for another."""
+        if self.connection is not None or self.status is None:
+            return None
+        if self.released is None:
+            return self._release(self.status.epoch, "nothing of it is left here")
+        if self.wished:
+            return None
+        keys = (self._key(Family.ATTACHMENT), self._key(Family.CONNECTION), self._key(Family.CLAIM), self._wish)
+        return Step(Do.WITHDRAW, "detached: nothing is left", epoch=self.status.epoch, commits=keys)
+
+    # --- special times
+
+    def clean_fenced(self) -> Step | None:
+        """N10: drop without flushing and without asking, then say so. Whoever fenced us may have given the volume away."""
+        if self.view.device is OnHost.PRESENT:
+            return Step(Do.DISCONNECT, f"boot {self.view.boot} is fenced: drop it unflushed", flush=False)
+        if self.claim:
+            return self._release(self.claim.epoch, "this boot is fenced", self._fence)
+        if self.connection and self.connection.phase is HolderPhase.READY and self.released != self.connection.epoch:
+            return self._release(self.connection.epoch, "this boot is fenced", self._fence)
+        return None
+
+    @property
+    def explained(self) -> bool:
+        """R5: a claim or a grant of this boot speaks of the device."""
+        return self.granted is not None or (self.claim is not None and self.claim.boot == self.view.boot)
+
+    def clean_unexplained(self) -> Step | None:
+        """R5: before a new boot is published, no device may be left that only an older boot could explain."""
+        if self.view.device is OnHost.PRESENT and not self.explained:
+            return Step(Do.DISCONNECT, "a device of an earlier boot: remove it before this boot is published")
+        return None
+
+    # --- steps
+
+    def _key(self, family: Family) -> Key:
+        return Key(family, (self.view.node, self.view.volume))
+
+    @property
+    def _wish(self) -> Key:
+        return self._key(Family.DESIRED_ATTACHMENT)
+
+    @property
+    def _fence(self) -> Key:
+        return Key(Family.FENCE, (self.view.node, self.view.boot))
+
+    @property
+    def _facts(self) -> tuple[Key, Key, Key]:
+        return self._key(Family.CONNECTION), self._key(Family.CLAIM), self._key(Family.ATTACHMENT)
+
+    def _claim(self, epoch: int, why: str) -> Step:
+        return Step(Do.CLAIM, why, epoch=epoch, commits=(*self._facts, self._fence, self._wish))
+
+    def _connect(self, epoch: int) -> Step:
+        confirms = (*self._facts, self._fence, self._wish)
+        return Step(Do.CONNECT, "claimed: connect it", epoch=epoch, confirms=confirms, commits=self._facts)
+
+    def _report(self, epoch: int) -> Step:
+        return Step(Do.REPORT, "connected and verified: say so", epoch=epoch, commits=self._facts)
+
+    def _disconnect(self, why: str) -> Step:
+        epoch = self.claim.epoch if self.claim else 0
+        return Step(Do.DISCONNECT, why, epoch=epoch, confirms=(*self._facts, self._wish))
+
+    def _release(self, epoch: int, why: str, *also: Key) -> Step:
+        return Step(Do.RELEASE, why, epoch=epoch, commits=(*self._facts, self._wish, *also))
+
+
+def leaves_trace(view: AttachmentView) -> bool:
+    """Whether something is, or may be, on the host that this boot does not explain. Nothing explains what a fenced boot has."""
+    if view.device is OnHost.PRESENT:
+        return view.fenced or not _Rules(view).explained
+    return view.device is OnHost.UNKNOWN
+
+
+def plan_boot(*, published: bool, fenced: bool, traces: int, claims: int) -> Step | None:
+    """The node's own next step.
+
+    Args:
+        published: `nodes/N` says this boot and the present connector properties.
+        fenced: this boot has an operator's statement against it.
+        traces: attachments of which `leaves_trace`.
+        claims: attachments of a fenced boot whose claim or unanswered grant is still there.
+    """
+    if fenced:
+        if traces or claims:
+            return None
+        return Step(Do.MINT_BOOT, "the fenced boot is cleaned: begin a new one")
+    if published or traces:
+        return None
+    return Step(Do.PUBLISH, "nothing of an earlier boot is left: publish this one")

@@ -1,0 +1,248 @@
+"""From decoded keys to the planners' views. Pure, so `brickctl explain` reads the same pictures as the daemons.
+
+`see` is asked once for every key that a view rests on; whoever answers can note the revisions, and so knows exactly what a
+step's transaction has to compare.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeVar
+
+from pydantic import BaseModel
+
+from reconciler.core.views import (
+    OTHER_UID,
+    AttachmentView,
+    BackendView,
+    Bad,
+    ClaimView,
+    ConnectionView,
+    HolderView,
+    NodeView,
+    OnHost,
+    RecordView,
+    SpecView,
+    StatusView,
+    VolumeView,
+    Wish,
+)
+from schema.codec import Malformed
+from schema.keys import Family, Key
+from schema.models import (
+    AttachmentSpec,
+    AttachmentStatus,
+    Claim,
+    Connection,
+    Grant,
+    Holder,
+    NodeRecord,
+    NodeSpec,
+    Record,
+    VolumeSpec,
+    VolumeStatus,
+)
+
+
+class Seen(NamedTuple):
+    """A key as read: its decoded value, or what is wrong with it."""
+
+    value: BaseModel | Malformed
+    mod_revision: int
+    create_revision: int
+
+
+See = Callable[[Key], Seen | None]
+T = TypeVar("T", bound=BaseModel)
+
+
+@dataclass(slots=True)
+class Memory:
+    """What a controller process remembers of driver calls that returned. Losing it costs a repeated, idempotent call."""
+
+    exported: set[int] = field(default_factory=set)
+    terminated: set[int] = field(default_factory=set)
+    unexported: set[int] = field(default_factory=set)
+    refused: str = ""
+    refused_generation: int = 0
+    """The wish that the driver's terminal answer was about: a new wish is tried anew."""
+
+
+class Around(NamedTuple):
+    """What the controller knows of the nodes besides their keys on one volume."""
+
+    names: Iterable[str]
+    """Nodes with any key on this volume."""
+    twin: Callable[[str, str], str | None]
+    """(node, backend) -> another node with the same identifier."""
+    fences: Callable[[Family, str], frozenset[str]]
+    """Boots of a node with a `fences/` or `fenced/` key."""
+    alive: Callable[[str], bool]
+
+
+# --- the controller's side -----------------------------------------------------------------------------------------------
+
+
+def volume_view(see: See, volume: str, around: Around, backend: BackendView, memory: Memory) -> VolumeView:
+    """Everything the controller knows of one volume."""
+    record = _value(see, Key(Family.RECORD, (volume,)), Record)
+    grant = _value(see, Key(Family.GRANT, (volume,)), Grant)
+    status = _value(see, Key(Family.VOLUME, (volume,)), VolumeStatus)
+    spec, generation = _spec(see, volume)
+    holding = {holder.node for holder in grant.holders} if isinstance(grant, Grant) else set()
+    names = sorted(holding.union(around.names))
+    uid = record.uid if isinstance(record, Record) else ""
+    owner = record.backend if isinstance(record, Record) else ""
+    own = status if isinstance(status, VolumeStatus) else None
+    return VolumeView(
+        volume=volume,
+        spec=spec,
+        record=_record_view(record, grant),
+        holders=_holder_views(grant, uid),
+        mirror=_holder_views(status, uid),
+        phase=own.phase.value if own else "",
+        generation=own.generation if own else 0,
+        nodes={name: _node_view(see, volume, name, uid, owner, around) for name in names},
+        backend=backend,
+        exported=frozenset(memory.exported),
+        terminated=frozenset(memory.terminated),
+        unexported=frozenset(memory.unexported),
+        refused=memory.refused if memory.refused_generation == generation else "",
+    )
+
+
+def _spec(see: See, volume: str) -> tuple[SpecView | Bad | None, int]:
+    seen = see(Key(Family.DESIRED_VOLUME, (volume,)))
+    if seen is None:
+        return None, 0
+    if not isinstance(seen.value, VolumeSpec):
+        return Bad(str(seen.value)), seen.mod_revision
+    spec = seen.value
+    imports = canonical(spec.import_) if spec.import_ else None
+    return SpecView(spec.backend, spec.size_gib, spec.on_delete, imports, seen.mod_revision), seen.mod_revision
+
+
+def canonical(reference: Mapping[str, object]) -> str:
+    """An import reference in one spelling, for comparing."""
+    return json.dumps(reference, sort_keys=True)
+
+
+def _record_view(record: Record | Bad | None, grant: Grant | Bad | None) -> RecordView | Bad | None:
+    if not isinstance(record, Record):
+        return record
+    held = {(holder.node, holder.epoch) for holder in grant.holders} if isinstance(grant, Grant) else set()
+    orphans = tuple(export.node for export in record.exports if (export.node, export.epoch) not in held)
+    return RecordView(
+        uid=record.uid,
+        backend=record.backend,
+        size_gib=record.size_gib,
+        intent=record.intent,
+        target_gib=record.target_gib,
+        on_delete=record.on_delete,
+        imported=record.imported,
+        imports=canonical(record.reference) if record.reference else None,
+        orphans=orphans if isinstance(grant, Grant) else (),
+    )
+
+
+def _holder_views(source: Grant | VolumeStatus | Bad | None, uid: str) -> tuple[HolderView, ...] | Bad | None:
+    if source is None or isinstance(source, Bad):
+        return source
+    if uid and source.uid != uid:
+        return Bad(f"it is of uid {source.uid}, the record of {uid}")
+    return tuple(holder_view(holder) for holder in source.holders)
+
+
+def holder_view(holder: Holder) -> HolderView:
+    return HolderView(holder.node, holder.epoch, holder.boot, holder.phase, holder.mode)
+
+
+def _node_view(see: See, volume: str, name: str, uid: str, backend: str, around: Around) -> NodeView:
+    node = _value(see, Key(Family.NODE, (name,)), NodeRecord)
+    intent = _value(see, Key(Family.DESIRED_NODE, (name,)), NodeSpec)
+    return NodeView(
+        wish=_wish(see, name, volume),
+        boot=node.boot if isinstance(node, NodeRecord) else None,
+        alive=around.alive(name),
+        cordon=_cordon(intent),
+        fences=around.fences(Family.FENCE, name),
+        fenced=around.fences(Family.FENCED, name),
+        twin=around.twin(name, backend),
+        claim=_claim(see, name, volume, uid),
+        status=_status(see, name, volume, uid),
+        connection=_connection(see, name, volume, uid),
+    )
+
+
+def _cordon(intent: NodeSpec | Bad | None) -> str | None:
+    """An unreadable `desired/nodes/N` counts as a cordon: somebody wanted to hold something back."""
+    if isinstance(intent, Bad):
+        return f"its key desired/nodes can't be read ({intent.fault})"
+    if intent is None or not intent.cordons:
+        return None
+    return "; ".join(f"{label}: {reason}" if reason else label for label, reason in sorted(intent.cordons.items()))
+
+
+# --- the node's side -----------------------------------------------------------------------------------------------------
+
+
+def attachment_view(see: See, node: str, volume: str, boot: str, device: OnHost) -> AttachmentView:
+    """Everything the node knows of one volume. Reads only what a node may read (DESIGN 2)."""
+    published = _value(see, Key(Family.NODE, (node,)), NodeRecord)
+    connection = see(Key(Family.CONNECTION, (node, volume)))
+    uid = connection.value.uid if connection and isinstance(connection.value, Connection) else ""
+    return AttachmentView(
+        node=node,
+        volume=volume,
+        boot=boot,
+        published=isinstance(published, NodeRecord) and published.boot == boot,
+        fenced=see(Key(Family.FENCE, (node, boot))) is not None,
+        wish=_wish(see, node, volume),
+        connection=_connection(see, node, volume, uid),
+        claim=_claim(see, node, volume, uid),
+        status=_status(see, node, volume, uid),
+        device=device,
+    )
+
+
+# --- one key each --------------------------------------------------------------------------------------------------------
+
+
+def _value(see: See, key: Key, model: type[T]) -> T | Bad | None:
+    seen = see(key)
+    if seen is None:
+        return None
+    return seen.value if isinstance(seen.value, model) else Bad(str(seen.value))
+
+
+def _wish(see: See, node: str, volume: str) -> Wish | Bad | None:
+    seen = see(Key(Family.DESIRED_ATTACHMENT, (node, volume)))
+    if seen is None:
+        return None
+    if not isinstance(seen.value, AttachmentSpec):
+        return Bad(str(seen.value))
+    return Wish(seen.value.mode, seen.create_revision)
+
+
+def _claim(see: See, node: str, volume: str, uid: str) -> ClaimView | Bad | None:
+    claim = _value(see, Key(Family.CLAIM, (node, volume)), Claim)
+    return ClaimView(_epoch(claim, uid), claim.boot) if isinstance(claim, Claim) else claim
+
+
+def _status(see: See, node: str, volume: str, uid: str) -> StatusView | Bad | None:
+    status = _value(see, Key(Family.ATTACHMENT, (node, volume)), AttachmentStatus)
+    return StatusView(status.phase, _epoch(status, uid)) if isinstance(status, AttachmentStatus) else status
+
+
+def _connection(see: See, node: str, volume: str, uid: str) -> ConnectionView | Bad | None:
+    connection = _value(see, Key(Family.CONNECTION, (node, volume)), Connection)
+    if not isinstance(connection, Connection):
+        return connection
+    return ConnectionView(_epoch(connection, uid), connection.boot, connection.phase)
+
+
+def _epoch(value: Claim | AttachmentStatus | Connection, uid: str) -> int:
+    """(uid, epoch) names a grant: the epoch of another uid is no epoch of this volume."""
+    return value.epoch if not uid or value.uid == uid else OTHER_UID

@@ -1,0 +1,172 @@
+"""What the planners look at: small immutable pictures of the keys, nothing else.
+
+A value that can't be read is not an absent one (S13): where it matters it is `BAD` here, and leads to waiting, never to undoing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final, NamedTuple
+
+from schema.models import AttachmentPhase, HolderPhase, Intent
+
+
+class Bad(NamedTuple):
+    """A key that is there but can't be read, and why."""
+
+    fault: str
+
+
+class Wish(NamedTuple):
+    """A readable attachment wish. `order`: create revision, the first come is the first served."""
+
+    mode: str
+    order: int = 0
+
+
+class HolderView(NamedTuple):
+    node: str
+    epoch: int
+    boot: str
+    phase: HolderPhase
+    mode: str = "rw"
+
+
+class ClaimView(NamedTuple):
+    epoch: int
+    boot: str
+
+
+class StatusView(NamedTuple):
+    phase: AttachmentPhase
+    epoch: int
+
+
+class ConnectionView(NamedTuple):
+    epoch: int
+    boot: str
+    phase: HolderPhase
+
+
+# --- the controller's side -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """One node, as far as one volume is concerned."""
+
+    wish: Wish | Bad | None = None
+    boot: str | None = None
+    """The boot in `nodes/N`; None when the key is missing or unreadable."""
+    alive: bool = True
+    """A hint that keeps grants from nodes that are away. Never an argument for taking something back."""
+    cordon: str | None = None
+    fences: frozenset[str] = frozenset()
+    """Boots with an operator's statement."""
+    fenced: frozenset[str] = frozenset()
+    """Boots with the controller's own copy of such a statement."""
+    twin: str | None = None
+    """Another node that published an identifier of this one, and which: `"web-2 (initiator)"`."""
+    claim: ClaimView | Bad | None = None
+    status: StatusView | Bad | None = None
+    connection: ConnectionView | Bad | None = None
+
+    def is_fenced(self, boot: str) -> bool:
+        return boot in self.fences or boot in self.fenced
+
+
+@dataclass(frozen=True, slots=True)
+class SpecView:
+    """A readable volume wish."""
+
+    backend: str
+    size_gib: int | None
+    on_delete: str = "retain"
+    imports: str | None = None
+    """The import reference as canonical JSON."""
+    generation: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RecordView:
+    uid: str
+    backend: str
+    size_gib: int
+    intent: Intent | None = None
+    target_gib: int | None = None
+    on_delete: str = "retain"
+    imported: bool = False
+    imports: str | None = None
+    orphans: tuple[str, ...] = ()
+    """Nodes with an export intent but no holder entry: reported, never touched."""
+
+
+class BackendView(NamedTuple):
+    """The backend as this controller has it now. `fault` says why it is not ready."""
+
+    ready: bool = True
+    fault: str = ""
+    extends: bool = True
+    imports: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeView:
+    """Everything the controller knows of one volume."""
+
+    volume: str
+    spec: SpecView | Bad | None = None
+    record: RecordView | Bad | None = None
+    holders: tuple[HolderView, ...] | Bad | None = None
+    """`grants/V`; None when the key is missing."""
+    mirror: tuple[HolderView, ...] | Bad | None = None
+    """The holder list in `volumes/V`."""
+    phase: str = ""
+    """The phase in `volumes/V`, and the generation it answered."""
+    generation: int = 0
+    nodes: Mapping[str, NodeView] = field(default_factory=dict)
+    backend: BackendView = field(default_factory=BackendView)
+    exported: frozenset[int] = frozenset()
+    """Epochs whose `create_export` returned in this life of the worker."""
+    terminated: frozenset[int] = frozenset()
+    """Epochs whose `terminate_connection` returned in this life of the worker."""
+    unexported: frozenset[int] = frozenset()
+    """Epochs after whose termination nothing of the export is left."""
+    refused: str = ""
+    """A terminal answer of the driver to the volume's present spec."""
+
+
+# --- the node's side -----------------------------------------------------------------------------------------------------
+
+
+class OnHost(Enum):
+    """Whether a device of this volume is on the host. The node sees *whether*, never of which epoch."""
+
+    UNKNOWN = "unknown"
+    ABSENT = "absent"
+    PRESENT = "present"
+
+
+@dataclass(frozen=True, slots=True)
+class AttachmentView:
+    """Everything the node knows of one volume."""
+
+    node: str
+    volume: str
+    boot: str
+    """My present boot."""
+    published: bool = True
+    """`nodes/N` says this boot."""
+    fenced: bool = False
+    """`fences/N/<my boot>` is there."""
+    wish: Wish | Bad | None = None
+    connection: ConnectionView | Bad | None = None
+    claim: ClaimView | Bad | None = None
+    status: StatusView | Bad | None = None
+    device: OnHost = OnHost.UNKNOWN
+
+
+OTHER_UID: Final = -1
+"""The epoch shown to a planner for a key that belongs to another life of the name (another uid)."""

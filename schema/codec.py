@@ -1,0 +1,134 @@
+"""Values to bytes and back. A bad value is an answer (`Malformed`), never an exception: it concerns its own key alone.
+
+Bytes are JSON with a `schema` version, at most `LIMIT_BYTES`. Decoding is strict where hands write: duplicate names, NaN,
+wrong types, unknown fields and over-deep nesting are told with the JSON path of the fault.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from schema import SCHEMA_VERSION, models
+from schema.keys import Family
+
+LIMIT_BYTES = 32 * 1024
+
+MODEL_OF: dict[Family, type[BaseModel]] = {
+    Family.DESIRED_VOLUME: models.VolumeSpec,
+    Family.DESIRED_ATTACHMENT: models.AttachmentSpec,
+    Family.DESIRED_NODE: models.NodeSpec,
+    Family.FENCE: models.FenceStatement,
+    Family.FENCED: models.FenceStatement,
+    Family.NODE: models.NodeRecord,
+    Family.ALIVE: models.Alive,
+    Family.CLAIM: models.Claim,
+    Family.ATTACHMENT: models.AttachmentStatus,
+    Family.BACKEND: models.BackendStatus,
+    Family.VOLUME: models.VolumeStatus,
+    Family.GRANT: models.Grant,
+    Family.CONNECTION: models.Connection,
+    Family.RECORD: models.Record,
+    Family.LEADER: models.Leader,
+    Family.VERDICT_VOLUME: models.Verdict,
+    Family.VERDICT_ATTACHMENT: models.Verdict,
+    Family.VERDICT_NODE: models.Verdict,
+    Family.VERDICT_UNPARSABLE: models.Verdict,
+}
+
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """A value that can't be read: where (a JSON path) and why, fit for a user's eyes."""
+
+    path: str
+    fault: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.fault}"
+
+
+class Oversize(ValueError):
+    """A value of ours beyond the limit. Named by its kind; the value itself may hold secrets and is not shown."""
+
+
+class _Duplicate(ValueError):
+    pass
+
+
+def encode(value: BaseModel) -> bytes:
+    """The stored form: compact JSON, `schema` first, fields that hold nothing left out."""
+    body = value.model_dump_json(by_alias=True, exclude_none=True).encode()
+    head = b'{"schema":%d' % SCHEMA_VERSION
+    data = head + (b"}" if body == b"{}" else b"," + body[1:])
+    if len(data) > LIMIT_BYTES:
+        raise Oversize(f"{type(value).__name__} needs {len(data):,} bytes; a key holds at most {LIMIT_BYTES:,}")
+    return data
+
+
+def decode(model: type[M], data: bytes) -> M | Malformed:
+    """The value, or what is wrong with it."""
+    parsed = _load(data)
+    if isinstance(parsed, Malformed):
+        return parsed
+    version = parsed.pop("schema", SCHEMA_VERSION)
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        return Malformed("$.schema", "must be a whole number from 1 on")
+    if version > SCHEMA_VERSION:
+        return Malformed(
+            "$.schema", f"version {version} is newer than this program knows ({SCHEMA_VERSION}); left alone"
+        )
+    try:
+        return model.model_validate(parsed)
+    except ValidationError as error:
+        return _first_fault(model, error)
+
+
+def decode_family(family: Family, data: bytes) -> BaseModel | Malformed:
+    """`decode` with the model of the family."""
+    return decode(MODEL_OF[family], data)
+
+
+def _load(data: bytes) -> dict[str, Any] | Malformed:
+    if len(data) > LIMIT_BYTES:
+        return Malformed("$", f"{len(data):,} bytes; a value may have at most {LIMIT_BYTES:,}")
+    try:
+        parsed = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except UnicodeDecodeError as error:
+        return Malformed("$", f"not UTF-8 at byte {error.start}")
+    except _Duplicate as error:
+        return Malformed("$", f"the name {error} appears twice in one object")
+    except json.JSONDecodeError as error:
+        return Malformed("$", f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}")
+    except (RecursionError, ValueError) as error:
+        return Malformed("$", "nested too deeply" if isinstance(error, RecursionError) else f"not JSON: {error}")
+    if not isinstance(parsed, dict):
+        return Malformed("$", "must be a JSON object, such as {}")
+    return parsed
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise _Duplicate(repr(next(name for name in names if names.count(name) > 1)))
+    return found
+
+
+def _no_constant(text: str) -> Any:
+    raise ValueError(f"{text} is no JSON number")
+
+
+def _first_fault(model: type[BaseModel], error: ValidationError) -> Malformed:
+    fault = error.errors(include_url=False, include_input=False)[0]
+    path = "$" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"])
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "extra_forbidden":
+        names = sorted((info.alias or name) for name, info in model.model_fields.items())
+        message = f"unknown field; known are {', '.join(names)}"
+    return Malformed(path, message[:1].lower() + message[1:])

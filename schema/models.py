@@ -1,0 +1,274 @@
+"""The values, one pydantic model for each family of keys.
+
+Users' specs refuse unknown fields (a typo must not pass silently); what daemons write ignores them, so that a newer daemon's
+extra field does not stop an older one. Sizes are GiB or bytes as named, times are RFC 3339 in UTC, for people only: nothing
+decides by them. `schema` (the version) is added and taken off by the codec.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from schema.keys import NAME_PATTERN
+
+Name = Annotated[str, StringConstraints(pattern=f"^{NAME_PATTERN.pattern}$")]
+JsonObject = dict[str, Any]
+
+
+class Spec(BaseModel):
+    """What a user writes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, strict=True)
+
+
+class Stored(BaseModel):
+    """What a daemon writes."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+
+# --- wishes --------------------------------------------------------------------------------------------------------------
+
+
+class VolumeSpec(Spec):
+    """`desired/volumes/<volume>`: this volume is to exist."""
+
+    backend: Name
+    size_gib: int | None = Field(default=None, ge=1, le=1 << 20)
+    """GiB. Left out only with `import`, where the array knows."""
+    on_delete: Literal["retain", "delete"] = "retain"
+    """What becomes of the data when this key is removed. What was imported is always retained."""
+    import_: JsonObject | None = Field(default=None, alias="import", min_length=1)
+    """The driver's reference of a volume that exists on the array, e.g. `{"source-name": "lun-7"}`."""
+
+    @model_validator(mode="after")
+    def _size_is_known(self) -> VolumeSpec:
+        if self.size_gib is None and self.import_ is None:
+            raise ValueError("size_gib is needed, unless the volume is imported")
+        return self
+
+
+class AttachmentSpec(Spec):
+    """`desired/attachments/<node>/<volume>`: the volume belongs on the node. `{}` is enough."""
+
+    mode: Literal["rw", "ro"] = "rw"
+    labels: dict[str, str] = {}
+
+
+class NodeSpec(Spec):
+    """`desired/nodes/<node>`: what is to be with a node as a whole."""
+
+    cordons: dict[Name, str] = {}
+    """Label -> reason. While any is there, nothing new is granted to the node; what it has stays."""
+
+
+class FenceStatement(Spec):
+    """`fences/<node>/<boot>`: a statement that this boot of the node can no longer write. Never changed."""
+
+    who: str = Field(min_length=1)
+    why: str = Field(min_length=1)
+    evidence: str = Field(min_length=1)
+    at: str = ""
+
+
+# --- what nodes say ------------------------------------------------------------------------------------------------------
+
+
+class NodeRecord(Stored):
+    """`nodes/<node>`: who the node is in this boot, and how storage reaches it."""
+
+    boot: str
+    connector: JsonObject
+    multipath: bool = False
+    versions: dict[str, str] = {}
+    public_key: str | None = None
+
+
+class Alive(Stored):
+    """`alive/<node>`: lease-bound; liveness only."""
+
+    boot: str
+    since: str
+
+
+class Claim(Stored):
+    """`claims/<node>/<volume>`: the node uses, or is about to use, this epoch. Never on a lease."""
+
+    uid: str
+    epoch: int
+    boot: str
+
+
+class AttachmentPhase(StrEnum):
+    ATTACHING = "Attaching"
+    ATTACHED = "Attached"
+    DETACHING = "Detaching"
+    RELEASED = "Released"
+
+
+ConditionStatus = Literal["True", "False", "Unknown"]
+
+
+class Condition(Stored):
+    """One thing to know about an object. `reason` is CamelCase and stable; `message` is for people and holds no secret."""
+
+    type: str
+    status: ConditionStatus
+    reason: str
+    message: str
+    since: str
+    observed_generation: int = 0
+
+
+class AttachmentStatus(Stored):
+    """`attachments/<node>/<volume>`: what the node sees. `phase` and `epoch` are the protocol's; the rest is for users."""
+
+    phase: AttachmentPhase
+    uid: str
+    epoch: int
+    boot: str
+    generation: int = 0
+    """Mod revision of the wish that this answers."""
+    connected: bool = False
+    attached: bool = False
+    protocol: str | None = None
+    path: str | None = None
+    """The stable link. Users use this."""
+    device: str | None = None
+    identity: str | None = None
+    size_bytes: int | None = None
+    read_only: bool = False
+    paths_live: int | None = None
+    paths_total: int | None = None
+    conditions: tuple[Condition, ...] = ()
+    next_try: str | None = None
+
+
+# --- what the controller says --------------------------------------------------------------------------------------------
+
+
+class BackendStatus(Stored):
+    """`backends/<backend>`: ready, or why not."""
+
+    ready: bool
+    reason: str = "Ready"
+    message: str = ""
+    driver: str
+    protocol: str | None = None
+    capabilities: JsonObject = {}
+    capacity: JsonObject = {}
+    controller: str = ""
+    since: str = ""
+
+
+class HolderPhase(StrEnum):
+    EXPORTING = "exporting"
+    READY = "ready"
+    REVOKED = "revoked"
+
+
+class Holder(Stored):
+    """One node's grant. (uid, epoch) names it for ever; an epoch belongs to one boot."""
+
+    node: str
+    epoch: int
+    boot: str
+    phase: HolderPhase
+    mode: Literal["rw", "ro"] = "rw"
+    connector: JsonObject = {}
+    """The connector properties that the export was made with: its termination needs the same."""
+
+
+class Grant(Stored):
+    """`grants/<volume>`: who may use the volume. Lives as long as the record; with nobody it says `holders: []`."""
+
+    uid: str
+    holders: tuple[Holder, ...] = ()
+
+
+class VolumePhase(StrEnum):
+    CREATING = "Creating"
+    AVAILABLE = "Available"
+    EXTENDING = "Extending"
+    RETAINED = "Retained"
+    DELETING = "Deleting"
+
+
+class VolumeStatus(Stored):
+    """`volumes/<volume>`: the controller's observation, and the second copy of the holder list (PROTOCOL R8)."""
+
+    uid: str
+    backend: str
+    phase: VolumePhase
+    size_gib: int
+    generation: int = 0
+    holders: tuple[Holder, ...] = ()
+
+
+class Connection(Stored):
+    """`connections/<node>/<volume>`: the node's own view of its holder entry, and how to reach the volume."""
+
+    uid: str
+    epoch: int
+    boot: str
+    phase: Literal[HolderPhase.READY, HolderPhase.REVOKED]
+    mode: Literal["rw", "ro"] = "rw"
+    conn_info: JsonObject | None = None
+    """May hold secrets. Taken out when revoked."""
+    size_bytes: int | None = None
+    identity: str | None = None
+
+
+class Intent(StrEnum):
+    """What the driver may be in the middle of with the volume itself."""
+
+    CREATE = "create"
+    IMPORT = "import"
+    EXTEND = "extend"
+    DELETE = "delete"
+
+
+class ExportIntent(Stored):
+    """An export that is not known to be undone: in `records/` from the grant until its termination returned."""
+
+    node: str
+    epoch: int
+    mode: Literal["rw", "ro"] = "rw"
+    connector: JsonObject = {}
+
+
+class Record(Stored):
+    """`records/<volume>`: the driver's own data, and the intents not yet known to be undone. Private to the controller."""
+
+    uid: str
+    backend: str
+    size_gib: int
+    """What the volume measures as far as is known. 0 while an import has not been measured."""
+    imported: bool = False
+    on_delete: Literal["retain", "delete"] = "retain"
+    intent: Intent | None = None
+    target_gib: int | None = None
+    """What an extension is to reach."""
+    reference: JsonObject | None = None
+    """The array's name of an imported volume."""
+    exports: tuple[ExportIntent, ...] = ()
+    model: JsonObject = {}
+
+
+class Verdict(Stored):
+    """`verdicts/<family>/<name…>`: what the controller has to say on one user's key while that is not plain sailing."""
+
+    generation: int
+    conditions: tuple[Condition, ...]
+    next_try: str | None = None
+
+
+class Leader(Stored):
+    """`leaders/<backend>`: who acts for a backend. Lease-bound."""
+
+    controller: str
+    host: str
+    since: str

@@ -1,0 +1,142 @@
+"""The facts of one attachment, asked the way its rules ask."""
+
+from __future__ import annotations
+
+from schema.codec import Malformed
+from schema.models import (
+    AttachmentPhase,
+    AttachmentSpec,
+    AttachmentStatus,
+    BackendStatus,
+    Claim,
+    Condition,
+    HolderPhase,
+    NodeRecord,
+)
+from schema.summary.reasons import MEANING, complaint, verdict_on
+from schema.summary.terms import AttachmentFacts
+
+HAS_DEVICE = (AttachmentPhase.ATTACHING, AttachmentPhase.ATTACHED, AttachmentPhase.DETACHING)
+"""What a node says while there may be a device."""
+
+
+class Case:
+    """The facts, asked the way the rules ask."""
+
+    def __init__(self, facts: AttachmentFacts) -> None:
+        self.facts = facts
+        self.wished = facts.wish is not None
+        self.holders = facts.holders if isinstance(facts.holders, tuple) else ()
+        self.holder = next((holder for holder in self.holders if holder.node == facts.node), None)
+        self.phase = self.holder.phase if self.holder else None
+        self.claim = facts.claim if isinstance(facts.claim, Claim) else None
+        self.status = facts.status if isinstance(facts.status, AttachmentStatus) else None
+        self.said = self.status.phase if self.status else None
+        self.boot = facts.record.boot if isinstance(facts.record, NodeRecord) else None
+        self.silent = facts.alive is None
+        self.verdict = verdict_on(facts.verdict, facts.generation)
+        self.verdict_says = complaint(self.verdict.conditions) if self.verdict else None
+        meaning = MEANING.get(self.verdict_says.reason) if self.verdict_says else None
+        self.means = meaning.state if meaning else ""
+        self.mine = self._claim_is_current()
+        self.says_this_epoch = bool(self.holder and self.status and self.status.epoch == self.holder.epoch)
+        self.unreadable = self._unreadable()
+
+    def _claim_is_current(self) -> bool:
+        """The claim is of the grant as it stands."""
+        claim, holder = self.claim, self.holder
+        granted = holder is not None and holder.phase is HolderPhase.READY
+        return bool(claim and holder and granted and (claim.epoch, claim.boot) == (holder.epoch, holder.boot))
+
+    def _unreadable(self) -> str:
+        facts, where = self.facts, f"{self.facts.node}/{self.facts.volume}"
+        for name, value in (
+            (f"volumes/{facts.volume}", facts.holders),
+            (f"connections/{where}", facts.connection),
+            (f"claims/{where}", facts.claim),
+            (f"attachments/{where}", facts.status),
+        ):
+            if isinstance(value, Malformed):
+                return f"{name} can't be read: {value}"
+        return ""
+
+    @property
+    def device_says(self) -> Condition | None:
+        """What the node complains of on its way, up or down, while there may be a device."""
+        if self.status is None or self.said not in HAS_DEVICE:
+            return None
+        towards = ("Connected", "Verified") if self.wished and self.mine else ("Released",)
+        return complaint(self.status.conditions, *towards)
+
+    def complains_of(self, reason: str) -> Condition | None:
+        if self.status is None or self.said not in HAS_DEVICE:
+            return None
+        found = (each for each in self.status.conditions if each.reason == reason and each.status != "True")
+        return next(found, None)
+
+    @property
+    def busy(self) -> bool:
+        """The node wants to detach and can't. While the attachment is wanted and granted, a user of the device is welcome."""
+        return self.complains_of("DeviceBusy") is not None and not (self.wished and self.mine)
+
+    @property
+    def doubted(self) -> bool:
+        """The node, started anew, has not looked at the device yet."""
+        verified = complaint(self.status.conditions, "Verified") if self.status else None
+        return verified is not None and verified.status == "Unknown" and self.claim is not None
+
+    @property
+    def gave_up(self) -> bool:
+        """The node says it can't connect, and names no next try."""
+        failed = complaint(self.status.conditions, "Connected") if self.status else None
+        waits = failed is None or failed.status == "Unknown" or failed.reason == "WaitingForController"
+        return not waits and self.status is not None and not self.status.next_try
+
+    @property
+    def export_gave_up(self) -> bool:
+        """The driver refused, and the controller names no next try."""
+        says, exporting = self.verdict_says, self.phase is HolderPhase.EXPORTING
+        failed = exporting and says is not None and says.reason in ("ExportFailed", "ConnectExportFailed")
+        return failed and self.verdict is not None and not self.verdict.next_try
+
+    @property
+    def unmapping(self) -> bool:
+        """The controller takes the export back; nobody is asked any more."""
+        return self.phase is HolderPhase.REVOKED or (self.phase is HolderPhase.EXPORTING and not self.wished)
+
+    @property
+    def backend_fault(self) -> str:
+        backend = self.facts.backend
+        return (backend.message or backend.reason) if isinstance(backend, BackendStatus) and not backend.ready else ""
+
+    @property
+    def mode(self) -> str | None:
+        if self.holder:
+            return self.holder.mode
+        return self.facts.wish.mode if isinstance(self.facts.wish, AttachmentSpec) else None
+
+    @property
+    def paths(self) -> str | None:
+        status = self.status
+        known = status is not None and status.paths_live is not None and status.paths_total is not None
+        return f"{status.paths_live}/{status.paths_total}" if status and known else None
+
+    @property
+    def degraded(self) -> bool:
+        return bool(self.paths and self.status and (self.status.paths_live or 0) < (self.status.paths_total or 0))
+
+    def fill(self, template: str) -> str:
+        """A template with this attachment's names."""
+        facts, other = self.facts, next((each.node for each in self.holders if each.node != self.facts.node), "")
+        return template.format(
+            node=facts.node,
+            volume=facts.volume,
+            backend=facts.backend_name or "of the volume",
+            other=other or "that asked first",
+            unreadable=self.unreadable,
+            fault=self.backend_fault,
+            wish=facts.wish if isinstance(facts.wish, Malformed) else "",
+            said=self.said or "nothing",
+            epoch=self.holder.epoch if self.holder else self.claim.epoch if self.claim else "",
+            boot=self.claim.boot if self.claim else self.holder.boot if self.holder else "",
+        )

@@ -1,0 +1,288 @@
+"""The table of rules that turns the keys of one attachment into a state. The first rule that holds decides.
+
+Doubt stands first, so nothing is called Attached or Detached that the keys do not show. `Detached` is the last rule, reached
+only when no wish, holder, connection, claim or status is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from schema.codec import Malformed
+from schema.models import AttachmentPhase, Condition, HolderPhase
+from schema.summary.case import HAS_DEVICE, Case
+from schema.summary.reasons import MEANING
+from schema.summary.terms import State
+
+Voice = Callable[[Case], Condition | None]
+
+
+def _node(case: Case) -> Condition | None:
+    return case.device_says
+
+
+def _controller(case: Case) -> Condition | None:
+    return case.verdict_says
+
+
+def _busy(case: Case) -> Condition | None:
+    return case.complains_of("DeviceBusy")
+
+
+def _mismatch(case: Case) -> Condition | None:
+    return case.complains_of("IdentityMismatch")
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """One row: when it holds, this is the state. `voice` may know a better reason and message than the row's own."""
+
+    when: Callable[[Case], bool]
+    state: State
+    reason: str
+    says: str
+    waits_for: str = ""
+    voice: Voice | None = None
+
+
+_EXPORTING, _READY = HolderPhase.EXPORTING, HolderPhase.READY
+_RELEASED = AttachmentPhase.RELEASED
+_ON, _BY, _CTL, _OPS = "whoever uses it on node {node}", "node {node}", "controller", "operator"
+_BACKEND = "backend {backend}"
+
+RULES: tuple[_Rule, ...] = (
+    # what can't be trusted or can't go on
+    _Rule(lambda c: bool(c.unreadable), State.UNCERTAIN, "Unreadable", "{unreadable}", _OPS),
+    _Rule(lambda c: c.busy, State.BLOCKED, "DeviceBusy", "the device is in use", _ON, _busy),
+    _Rule(lambda c: _mismatch(c) is not None, State.FAILED, "IdentityMismatch", "wrong device", _OPS, _mismatch),
+    _Rule(
+        lambda c: c.claim is not None and c.claim.boot in c.facts.fenced,
+        State.UNCERTAIN,
+        "NodeFenced",
+        "boot {boot} of {node} is fenced: it has to come back and drop the device before it is clean",
+        _BY,
+    ),
+    _Rule(
+        lambda c: c.claim is not None and c.silent,
+        State.UNCERTAIN,
+        "NodeSilent",
+        "{node} gives no sign of life; its last word on this volume was {said}",
+        _BY,
+    ),
+    _Rule(
+        lambda c: c.claim is not None and c.boot is None,
+        State.UNCERTAIN,
+        "NodeUnknown",
+        "nodes/{node} is missing or unreadable, so nobody knows whether boot {boot} still runs",
+        _BY,
+    ),
+    _Rule(
+        lambda c: c.claim is not None and c.claim.boot != c.boot,
+        State.UNCERTAIN,
+        "OldBoot",
+        "claimed by boot {boot} of {node}, which is over; {node} has to release it",
+        _BY,
+    ),
+    _Rule(lambda c: c.doubted, State.UNCERTAIN, "NotVerified", "{node} has not looked at it yet", _BY, _node),
+    _Rule(lambda c: c.means == "Uncertain", State.UNCERTAIN, "Uncertain", "the keys disagree", _OPS, _controller),
+    # claimed
+    _Rule(
+        lambda c: (
+            c.claim is not None and c.said is _RELEASED and c.status is not None and c.status.epoch == c.claim.epoch
+        ),
+        State.UNCERTAIN,
+        "ClaimAfterRelease",
+        "claims/{node}/{volume} is there although {node} released epoch {epoch}",
+        _BY,
+    ),
+    _Rule(
+        lambda c: c.claim is not None and c.wished and c.holder is None,
+        State.UNCERTAIN,
+        "GrantMissing",
+        "{node} uses it, and no holder list names {node}; the device stays",
+        _CTL,
+    ),
+    _Rule(
+        lambda c: c.wished and c.mine and not c.says_this_epoch,
+        State.UNCERTAIN,
+        "StatusMissing",
+        "{node} claimed epoch {epoch}, and attachments/{node}/{volume} does not tell of it; {node} writes it again",
+        _BY,
+    ),
+    _Rule(
+        lambda c: c.wished and c.mine and c.said is AttachmentPhase.ATTACHED,
+        State.ATTACHED,
+        "Attached",
+        "attached to {node}",
+        "",
+        _controller,
+    ),
+    _Rule(
+        lambda c: c.wished and c.mine and c.said is AttachmentPhase.ATTACHING and c.gave_up,
+        State.FAILED,
+        "ConnectFailed",
+        "{node} can't connect it",
+        _OPS,
+        _node,
+    ),
+    _Rule(
+        lambda c: c.wished and c.mine and c.said is AttachmentPhase.ATTACHING,
+        State.ATTACHING,
+        "Connecting",
+        "{node} connects and verifies it",
+        _BY,
+        _node,
+    ),
+    _Rule(
+        lambda c: c.claim is not None,
+        State.DETACHING,
+        "Disconnecting",
+        "{node} removes the device and then releases it",
+        _BY,
+        _node,
+    ),
+    # held, not claimed
+    _Rule(
+        lambda c: c.unmapping and bool(c.backend_fault),
+        State.UNEXPORTING,
+        "BackendNotReady",
+        "to be unmapped from {node}; backend {backend} is not ready: {fault}",
+        _BACKEND,
+        _controller,
+    ),
+    _Rule(
+        lambda c: c.unmapping,
+        State.UNEXPORTING,
+        "Unmapping",
+        "the controller unmaps it from {node}",
+        _CTL,
+        _controller,
+    ),
+    _Rule(
+        lambda c: c.phase is _READY and c.said is _RELEASED and c.says_this_epoch,
+        State.RELEASED,
+        "Released",
+        "{node} released epoch {epoch}; the controller unmaps it next",
+        _CTL,
+    ),
+    _Rule(
+        lambda c: c.phase is _READY and c.wished and c.says_this_epoch,
+        State.UNCERTAIN,
+        "ClaimMissing",
+        "{node} tells of a device of epoch {epoch}, and claims/{node}/{volume} is missing; {node} puts it back",
+        _BY,
+    ),
+    _Rule(
+        lambda c: c.phase is _READY and not c.wished and c.silent,
+        State.DETACHING,
+        "NodeSilent",
+        "{node} has to release epoch {epoch} and gives no sign of life",
+        _BY,
+    ),
+    _Rule(
+        lambda c: c.phase is _READY and not c.wished,
+        State.DETACHING,
+        "Releasing",
+        "{node} has to release epoch {epoch}",
+        _BY,
+        _node,
+    ),
+    _Rule(
+        lambda c: c.phase is _READY and c.silent,
+        State.EXPORTED,
+        "NodeSilent",
+        "exported to {node}, which gives no sign of life",
+        _BY,
+    ),
+    _Rule(
+        lambda c: c.phase is _READY,
+        State.EXPORTED,
+        "WaitingForNode",
+        "exported; {node} takes it next",
+        _BY,
+        _controller,
+    ),
+    _Rule(lambda c: c.export_gave_up, State.FAILED, "ExportFailed", "the driver refused", _OPS, _controller),
+    _Rule(
+        lambda c: c.phase is _EXPORTING,
+        State.EXPORTING,
+        "Exporting",
+        "the controller exports it to {node}",
+        _BACKEND,
+        _controller,
+    ),
+    # neither held nor claimed
+    _Rule(
+        lambda c: c.wished and c.said in HAS_DEVICE,
+        State.UNCERTAIN,
+        "KeysMissing",
+        "{node} said {said}, and neither a grant nor a claim is left",
+        _BY,
+    ),
+    _Rule(lambda c: isinstance(c.facts.wish, Malformed), State.FAILED, "Malformed", "{wish}", "user", _controller),
+    _Rule(lambda c: c.means == "Failed", State.FAILED, "Refused", "refused", "user", _controller),
+    _Rule(lambda c: c.means == "Blocked", State.BLOCKED, "Blocked", "it can't go on", _OPS, _controller),
+    _Rule(
+        lambda c: c.wished,
+        State.PENDING,
+        "WaitingForController",
+        "the controller has not granted it yet",
+        _CTL,
+        _controller,
+    ),
+    _Rule(
+        lambda c: c.facts.connection is not None,
+        State.UNEXPORTING,
+        "Unmapping",
+        "connections/{node}/{volume} is left; the controller removes it",
+        _CTL,
+    ),
+    _Rule(
+        lambda c: c.said is _RELEASED,
+        State.RELEASED,
+        "Withdrawing",
+        "unmapped; {node} removes its last key",
+        _BY,
+    ),
+    _Rule(
+        lambda c: c.said is not None,
+        State.DETACHING,
+        "Releasing",
+        "{node} said {said} and has to say that nothing of it is left",
+        _BY,
+        _node,
+    ),
+    _Rule(lambda c: not c.wished, State.DETACHED, "Detached", "nothing is wished for and nothing is left"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The answer of the table."""
+
+    state: State
+    reason: str
+    message: str
+    waits_for: str
+    since: str | None
+    next_try: str | None
+
+
+def find(case: Case) -> Finding:
+    """The first rule that holds, in the words of whoever knows best."""
+    rule = next(rule for rule in RULES if rule.when(case))
+    condition = rule.voice(case) if rule.voice else None
+    if condition is None:
+        return Finding(rule.state, rule.reason, case.fill(rule.says), case.fill(rule.waits_for), None, None)
+    by_controller = rule.voice is _controller
+    known = MEANING.get(condition.reason) if by_controller else None
+    source = case.verdict if by_controller else case.status
+    return Finding(
+        rule.state,
+        condition.reason,
+        condition.message or case.fill(rule.says),
+        case.fill(known.waits_for if known else rule.waits_for),
+        condition.since or None,
+        (source.next_try or None) if source else None,
+    )
