@@ -1,0 +1,461 @@
+"""The few interfaces through which Brickwork touches the world.
+
+Everything above this module (runtime, controllers, planners) is ours and runs unchanged in production, in tests and under the
+simulator; everything below (`reconciler.adapters`, `tests.fakes`) implements these protocols:
+
+* `Store`      one etcd: linearizable reads, transactions, watches, leases;
+* `Backend`    one storage backend: a Cinder driver in a killable worker;
+* `Connector`  the host: os-brick in a killable worker;
+* `Notes`      the node's private notes on its disk, and `Boot`, the id of its present boot;
+* `Clock`      time, waiting and threads. Nothing else in the runtime may sleep, wait or ask the time.
+
+Errors, each of one kind only, because the caller's answer depends on the kind alone:
+
+    PortError
+    ├── Retryable            nothing happened (or it is safe to repeat); try again with back-off
+    │   ├── Unavailable      the store or the worker can't be reached
+    │   ├── Compacted        a watch or a list asked for a revision that is gone: list anew
+    │   └── NoSpace          etcd refuses writes until its quota is lifted
+    ├── Terminal             repeating won't help until somebody changes something
+    │   ├── Denied           no permission
+    │   ├── TooLarge         the value does not fit
+    │   ├── Unsupported      this driver or host can't do that
+    │   └── IdentityMismatch the device is not the one that was promised
+    ├── Busy                 the device is in use; carries by whom
+    └── UnknownOutcome       it may or may not have happened: keep the intent, read back, repeat the idempotent call
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+class PortError(Exception):
+    """An effect on the world that did not go through. `str()` is fit for a user's eyes: what failed, and the remedy."""
+
+
+class Retryable(PortError):
+    """Nothing happened, or repeating is safe."""
+
+
+class Unavailable(Retryable):
+    """The other side could not be reached."""
+
+
+class Compacted(Retryable):
+    """History is gone: list anew."""
+
+
+class NoSpace(Retryable):
+    """etcd's quota alarm is up."""
+
+
+class Terminal(PortError):
+    """Somebody has to change something first."""
+
+
+class Denied(Terminal):
+    """The store's user may not do this."""
+
+
+class TooLarge(Terminal):
+    """The store refuses the size of the request."""
+
+
+class Unsupported(Terminal):
+    """This driver, protocol or host cannot do it."""
+
+
+class IdentityMismatch(Terminal):
+    """A device appeared that is not the promised one (size, WWID, backing file). It was not published."""
+
+
+class UnknownOutcome(PortError):
+    """A deadline, a kill or a lost connection: the call may have happened."""
+
+
+class Busy(PortError):
+    """The device is in use on this host.
+
+    Args:
+        holders: who uses it, one short phrase each: ``"mounted at /srv"``, ``"held by dm-3"``, ``"opened by qemu (pid 412)"``.
+    """
+
+    def __init__(self, message: str, holders: Sequence[str]) -> None:
+        super().__init__(message)
+        self.holders = tuple(holders)
+
+
+# --- Store ---------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One key as stored: its value, and the store's revisions of its last change and of its creation."""
+
+    key: str
+    value: bytes
+    mod_revision: int
+    create_revision: int
+    lease: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """All keys of a prefix at one revision, in key order."""
+
+    items: tuple[Item, ...]
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """A fact a transaction relies on. `mod_revision` 0 means *absent*; `present` means *there, whatever its revision*;
+    `create_revision` identifies one life of a key (a leader's). Exactly one of the three is given."""
+
+    key: str
+    mod_revision: int | None = None
+    create_revision: int | None = None
+    present: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    key: str
+    value: bytes
+    lease: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    key: str
+
+
+Op = Put | Delete
+
+
+@dataclass(frozen=True, slots=True)
+class TxnResult:
+    """`revision` is the store's at the transaction: for a write that succeeded, the mod revision of every key it put.
+    `found` holds, where it failed, the compared keys as they are now (a key that is absent is missing from it)."""
+
+    succeeded: bool
+    revision: int
+    found: Mapping[str, Item] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A key's new value, or its deletion (`item` is None)."""
+
+    key: str
+    item: Item | None
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Events of a watch in order; together they bring the watcher to `revision`. No events: only progress."""
+
+    revision: int
+    events: tuple[Event, ...] = ()
+
+
+class Stop(Protocol):
+    """What ends a blocking call early."""
+
+    def is_set(self) -> bool: ...
+
+
+class Store(Protocol):
+    """One etcd. Raises Unavailable, UnknownOutcome (writes only), Compacted, Denied, TooLarge, NoSpace; nothing else leaks."""
+
+    def get(self, key: str) -> Item | None:
+        """Linearizable read of one key."""
+        ...
+
+    def list(self, prefix: str) -> Listing:
+        """All keys with the prefix (or the one key, where `prefix` does not end in a slash), in pages, at one revision."""
+        ...
+
+    def txn(self, compares: Sequence[Compare], then: Sequence[Op] = ()) -> TxnResult:
+        """One transaction: if every compare holds, do all of `then`. An empty `then` is the confirming read."""
+        ...
+
+    def watch(self, prefix: str, after_revision: int, stop: Stop) -> Iterator[Batch]:
+        """Batches of everything that changes under the prefix (or at the one key) after the revision, exactly once and in order, across reconnects.
+
+        Yields at least every few seconds, an empty batch when nothing happened, so that the caller sees silence.
+        Ends when `stop` is set. Raises Compacted, Denied, and Unavailable when the watch stayed silent beyond its deadline.
+        """
+        ...
+
+    def grant_lease(self, ttl_s: int) -> int: ...
+
+    def keep_lease(self, lease: int) -> int:
+        """Renew; returns the seconds the server grants. 0: the lease is gone."""
+        ...
+
+    def revoke_lease(self, lease: int) -> None: ...
+
+
+# --- Backend -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class BackendInfo:
+    """What a driver said of itself when it was set up.
+
+    `capabilities`: plain JSON; keys we use: ``multiattach``, ``manage_existing``, ``extend``, ``list_exports`` (bool).
+    `identifiers`: connector properties that must be unique among nodes for this protocol (DESIGN 3, step 2).
+    """
+
+    driver: str
+    protocol: str
+    capabilities: Mapping[str, Any]
+    capacity: Mapping[str, Any]
+    identifiers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """One holder as the driver must know it: who, in which grant, with which connector properties."""
+
+    node: str
+    epoch: int
+    mode: str
+    connector: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeData:
+    """A volume as a driver needs it: Cinder's id, size, the driver's own fields (`model`, from `records/`), and *all* its
+    present exports (drivers count them per host)."""
+
+    volume: str
+    uid: str
+    size_gib: int
+    model: Mapping[str, Any]
+    exports: tuple[Export, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a driver call left behind. `model` is the driver's own data after the call, to be saved when it differs."""
+
+    model: Mapping[str, Any]
+    size_gib: int
+    conn_info: Mapping[str, Any] | None = None
+    """Only from `connect`: ``{"driver_volume_type": …, "data": {…}}`` (may hold secrets)."""
+    size_bytes: int | None = None
+    """Only from `connect`: what the device must measure."""
+    identity: str | None = None
+    """Only from `connect`, where the driver tells: WWID, NGUID, or the backing file for local protocols."""
+    shared: bool = False
+    """Only from `terminate`: the driver says that other attachments still use this export."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A driver that is set up. `changed`: replies for the volumes whose model the set-up changed, by volume name."""
+
+    info: BackendInfo
+    changed: Mapping[str, Reply] = field(default_factory=dict)
+
+
+class Backend(Protocol):
+    """One storage backend. Every call is idempotent, has a deadline that is enforced by killing the worker, and raises
+    Retryable, Terminal (Unsupported …) or UnknownOutcome."""
+
+    name: str
+
+    def open(self, volumes: Sequence[VolumeData]) -> Opened:
+        """Start the worker and set the driver up, with all volumes that this backend has (drivers look at them in their set-up).
+        Exports of volumes that have holders are made sure of (`ensure_export`: a rebooted target host has lost them).
+        Raises Unavailable (array away) or Terminal (missing SDK, wrong option) with the reason and the remedy.
+        Every other call raises Unavailable until it is open, and again after `kill`."""
+        ...
+
+    def describe(self) -> BackendInfo:
+        """Ask the driver for fresh statistics. Raises Unavailable with the reason when the array does not answer."""
+        ...
+
+    def create(self, volume: VolumeData) -> Reply: ...
+
+    def extend(self, volume: VolumeData, size_gib: int) -> Reply: ...
+
+    def delete(self, volume: VolumeData) -> None: ...
+
+    def adopt(self, volume: VolumeData, reference: Mapping[str, Any]) -> Reply:
+        """Take over a volume that exists on the array (`manage_existing`)."""
+        ...
+
+    def export(self, volume: VolumeData, export: Export) -> Reply:
+        """`create_export` for one holder; `export` is in `volume.exports` too."""
+        ...
+
+    def connect(self, volume: VolumeData, export: Export) -> Reply:
+        """`initialize_connection`."""
+        ...
+
+    def terminate(self, volume: VolumeData, export: Export) -> Reply:
+        """`terminate_connection` with the connector that was used; `export` is still in `volume.exports`."""
+        ...
+
+    def unexport(self, volume: VolumeData) -> Reply:
+        """`remove_export`: only when no holder of any phase is left."""
+        ...
+
+    def kill(self) -> None:
+        """End every call in flight now, and return only when none can land any more. `open` starts anew."""
+        ...
+
+
+# --- Connector -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A block device on this host that was verified to be the promised one.
+
+    `path` is the stable link that users use, `device` the kernel's node (``/dev/loop3``); `details` is what os-brick needs to disconnect.
+    """
+
+    path: str
+    device: str
+    size_bytes: int
+    identity: str
+    paths_live: int
+    paths_total: int
+    read_only: bool
+    details: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What to connect, and what it must turn out to be."""
+
+    volume: str
+    conn_info: Mapping[str, Any]
+    read_only: bool
+    size_bytes: int | None
+    identity: str | None
+
+
+class Connector(Protocol):
+    """The host's side. Every call is idempotent and has a deadline, enforced by killing the worker."""
+
+    def properties(self) -> Mapping[str, Any]:
+        """os-brick's connector properties of this host, plain JSON."""
+        ...
+
+    def connect(self, target: Target) -> Device:
+        """Connect, verify size and identity, enforce read-only, make the stable link. Raises IdentityMismatch, Retryable, Terminal, UnknownOutcome."""
+        ...
+
+    def inspect(self, target: Target, details: Mapping[str, Any] | None) -> Device | None:
+        """Look only: the device as it is now, or None when it is *proven* that nothing of this target is on the host.
+        Raises IdentityMismatch when a device is there that is not the promised one. `details` is the known device's, if any."""
+        ...
+
+    def disconnect(self, target: Target, details: Mapping[str, Any] | None, *, flush: bool = True) -> None:
+        """Remove link and device and prove that nothing is left. Raises Busy (nothing was touched), Retryable, UnknownOutcome.
+        `flush=False` only for a device of a fenced boot: its writes must not land."""
+        ...
+
+    def kill(self) -> None:
+        """End every call in flight now, and return only when none can land any more."""
+        ...
+
+
+# --- Notes ---------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What the node must know to disconnect, whatever happens to the keys: kept from before the connect until the release.
+
+    Holds conn_info, so it may hold secrets.
+    """
+
+    volume: str
+    uid: str
+    epoch: int
+    boot: str
+    mode: str
+    conn_info: Mapping[str, Any]
+    size_bytes: int | None
+    identity: str | None
+    details: Mapping[str, Any] | None = None
+
+
+class Notes(Protocol):
+    """The node's private notes on its disk. Each write is durable when the call returns."""
+
+    def all(self) -> Mapping[str, Note]:
+        """By volume."""
+        ...
+
+    def save(self, note: Note) -> None: ...
+
+    def drop(self, volume: str) -> None: ...
+
+
+class Boot(Protocol):
+    """This life of the node, from boot to boot or to the cleaning after a fence."""
+
+    def current(self) -> str: ...
+
+    def mint(self) -> str:
+        """Begin a new one, durably."""
+        ...
+
+
+# --- Clock ---------------------------------------------------------------------------------------------------------------
+
+
+class Signal(Protocol):
+    """A flag that can be waited for."""
+
+    def set(self) -> None: ...
+
+    def clear(self) -> None: ...
+
+    def is_set(self) -> bool: ...
+
+    def wait(self, timeout_s: float | None = None) -> bool: ...
+
+
+class Task(Protocol):
+    """A running activity."""
+
+    def join(self, timeout_s: float | None = None) -> bool:
+        """True when it has ended."""
+        ...
+
+
+class Clock(Protocol):
+    """Time, waiting and concurrency: the seam at which the simulator takes over."""
+
+    def now(self) -> float:
+        """Seconds since boot, counting suspend (CLOCK_BOOTTIME). For intervals and leases."""
+        ...
+
+    def wall(self) -> float:
+        """Seconds since 1970. For people only."""
+        ...
+
+    def signal(self) -> Signal: ...
+
+    def lock(self) -> AbstractContextManager[Any]:
+        """A mutual exclusion lock, for short sections without waiting."""
+        ...
+
+    def sleep(self, seconds: float) -> None: ...
+
+    def spawn(self, name: str, target: Callable[[], None]) -> Task:
+        """Run `target` beside the caller."""
+        ...
