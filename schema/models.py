@@ -267,8 +267,10 @@ class Verdict(Stored):
 
 
 class Leader(Stored):
-    """`leaders/<backend>`: who acts for a backend. Lease-bound."""
+    """`leaders/<backend>`: who acts for a backend. Lease-bound; written by `runtime.election`."""
 
-    controller: str
-    host: str
-    since: str
+    identity: str
+    host: str = ""
+    since: float = 0.0
+    """Seconds since 1970, for people."""
+    ttl_s: int = 0

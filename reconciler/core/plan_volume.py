@@ -236,11 +236,10 @@ class _Existence:
         self.wish_key = Key(Family.DESIRED_VOLUME, (view.volume,))
 
     def finish_creation(self) -> tuple[Step | None, list[Saying]]:
-        """A volume in creation was never granted: when the wish is gone, what there may be of it is taken away again."""
-        if self.view.spec is None and self.record.intent is Intent.CREATE:
-            return Step(
-                Do.INTEND_DELETE, "no longer wished for while being created", commits=(*self.keys, self.wish_key)
-            ), []
+        """A volume in creation was never granted: when something else is wished, what there may be of it is taken away again."""
+        if self.record.intent is Intent.CREATE and not self._still_wished():
+            why = "no longer wished for like this while being created"
+            return Step(Do.INTEND_DELETE, why, commits=(*self.keys, self.wish_key)), []
         if self.view.refused:
             if self.record.intent is Intent.IMPORT or self.view.spec is None:
                 return Step(
@@ -248,6 +247,13 @@ class _Existence:
                 ), []
             return None, [Saying("", Aspect.AVAILABLE, "Refused", self.view.refused, "user")]
         return self._call(Do.CREATE, "create it" if self.record.intent is Intent.CREATE else "import it")
+
+    def _still_wished(self) -> bool:
+        spec = self.view.spec
+        if isinstance(spec, Bad):
+            return True  # nothing is taken away on doubt
+        begun = (self.record.backend, self.record.size_gib, None)
+        return spec is not None and (spec.backend, spec.size_gib, spec.imports) == begun
 
     def finish_extension(self) -> tuple[Step | None, list[Saying]]:
         if self.view.refused:

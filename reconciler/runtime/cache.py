@@ -237,7 +237,6 @@ class Cache:
 
     def _enter(self, item: Item) -> None:
         self._items[item.key] = item
-        self._memo.pop(item.key, None)
         self._unfed.gone.pop(item.key, None)
         self._revision = max(self._revision, item.mod_revision)
         for table in self._indexes:

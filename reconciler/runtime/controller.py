@@ -102,8 +102,6 @@ class Controller:
         self._needs = tuple(needs)
         self._observe = observe
         self._failed = failed
-        self._lock = clock.lock()
-        self._stopping = False
         self._workers: list[Task] = []
         self._agains: dict[str, int] = {}
         self.faults = 0
@@ -118,8 +116,6 @@ class Controller:
 
         What is queued is dropped: it is found again from the store by whoever comes next.
         """
-        with self._lock:
-            self._stopping = True
         self._queue.shut_down()
         deadline = self._clock.now() + bound_s
         ended = [worker.join(max(0.0, deadline - self._clock.now())) for worker in self._workers]
@@ -128,9 +124,7 @@ class Controller:
     def _start(self) -> None:
         for signal in self._needs:
             signal.wait()
-        with self._lock:
-            if not self._stopping:
-                self._workers = [self._clock.spawn(f"{self._name} {n}", self._work) for n in range(self._count)]
+        self._workers = [self._clock.spawn(f"{self._name} {n}", self._work) for n in range(self._count)]
 
     def _work(self) -> None:
         key = self._queue.get()

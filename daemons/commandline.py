@@ -1,0 +1,83 @@
+"""What can be written after `brickwork-controller` and `brickwork-node`: where the settings are, and what to do with them.
+
+    --config FILE      the settings; by default /etc/brickwork/<daemon>.yaml, which may be missing
+    --check-config     print what holds after all defaults and stop: exit code 0, or 2 with every fault
+    --version
+
+`--check-config` asks nothing of the network and needs no rights; files that the settings name and that are missing here are
+mentioned, not counted as faults, so that settings can be checked on another machine than theirs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal, NoReturn, overload
+
+import yaml
+
+from daemons.process import Exit
+from daemons.settings import CommonSettings, ControllerSettings, Kind, NodeSettings, SettingsError, load
+
+
+@overload
+def settings_from(
+    kind: Literal["controller"], arguments: Sequence[str], environ: Mapping[str, str]
+) -> ControllerSettings: ...
+@overload
+def settings_from(kind: Literal["node"], arguments: Sequence[str], environ: Mapping[str, str]) -> NodeSettings: ...
+def settings_from(kind: Kind, arguments: Sequence[str], environ: Mapping[str, str]) -> CommonSettings:
+    """The daemon's settings. Ends the process (SystemExit) for `--check-config`, `--help`, `--version` and faults."""
+    parser = argparse.ArgumentParser(prog=f"brickwork-{kind}", description=_DESCRIPTION[kind], allow_abbrev=False)
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help=f"settings; default: {_default_file(kind)}, if it exists"
+    )
+    parser.add_argument(
+        "--check-config", action="store_true", help="print the effective settings, or all faults, and stop"
+    )
+    parser.add_argument("--version", action="version", version=f"brickwork {version('brickwork')}")
+    options = parser.parse_args(arguments)
+    file: Path | None = options.config
+    if file is None and _default_file(kind).exists():
+        file = _default_file(kind)
+    try:
+        settings: CommonSettings = (
+            load("controller", file, environ) if kind == "controller" else load("node", file, environ)
+        )
+    except SettingsError as error:
+        print(f"brickwork-{kind}: {error}", file=sys.stderr)
+        raise SystemExit(Exit.SETTINGS) from None
+    if options.check_config:
+        _show(settings)
+    return settings
+
+
+_DESCRIPTION: Mapping[Kind, str] = {
+    "controller": "Grants volumes to nodes and drives the storage backends.",
+    "node": "Keeps the volumes that belong on this host attached to it.",
+}
+
+
+def _default_file(kind: Kind) -> Path:
+    return Path("/etc/brickwork") / f"{kind}.yaml"
+
+
+def _show(settings: CommonSettings) -> NoReturn:
+    """The settings as YAML, secrets hidden, with a remark on each file that is missing."""
+    print(yaml.safe_dump(settings.shown(), sort_keys=False, allow_unicode=True), end="")
+    for name, path in _files(settings.model_dump(), ""):
+        if not path.exists():
+            print(f"note: {name}: {path} does not exist on this machine", file=sys.stderr)
+    raise SystemExit(Exit.OK)
+
+
+def _files(values: Mapping[str, object], before: str) -> Iterator[tuple[str, Path]]:
+    """Every file that the settings name; folders are made when needed."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _files(value, f"{before}{name}.")
+        elif isinstance(value, Path) and (name.endswith("_file") or name == "cinder_conf"):
+            yield f"{before}{name}", value

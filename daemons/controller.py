@@ -1,0 +1,238 @@
+"""`brickwork-controller`: grants volumes to nodes and drives the storage backends. Wiring only.
+
+reflector ──▶ cache ──▶ queue ──▶ VolumeReconciler ──▶ store, and one Keeper (driver in its worker) per backend
+                                  one election per backend, one for the cluster's own keys
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import uuid
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import structlog
+
+from daemons.commandline import settings_from
+from daemons.process import Exit, run
+from daemons.settings import ControllerSettings
+from daemons.shell import STOP_BOUND_S, Shell
+from reconciler.adapters.child import end_survivors
+from reconciler.adapters.cinder.backend import BackendSettings, CinderBackend
+from reconciler.controllers.keeper import Keeper
+from reconciler.controllers.snapshot import Writer
+from reconciler.controllers.strays import StrayReconciler
+from reconciler.controllers.surroundings import BY_IDENTIFIER, BY_VOLUME, identifiers_of, volume_of
+from reconciler.controllers.volume import VolumeReconciler
+from reconciler.controllers.wishes import WishTimes
+from reconciler.runtime.controller import Controller, Result
+from reconciler.runtime.election import Election
+from reconciler.runtime.index import Index
+from reconciler.runtime.lease import LeaseSession
+from reconciler.runtime.ports import Compare, Item
+from schema.codec import Malformed, decode
+from schema.keys import CLUSTER, Family, Keyspace, Unparsable
+from schema.models import NodeRecord
+
+PROGRAM = "brickwork-controller"
+SURVIVORS_S = 60.0
+"""So long the calls of an earlier daemon, which was killed, may take to die."""
+CALLS = ("create", "extend", "delete", "export", "connect_export", "terminate", "unexport")
+
+_AROUND_NODE = (Family.NODE, Family.ALIVE, Family.DESIRED_NODE, Family.FENCE, Family.FENCED)
+"""Families that say something of a node as a whole: all its volumes are looked at again."""
+
+_log = structlog.get_logger("brickwork")
+
+
+class ControllerDaemon:
+    """One controller process."""
+
+    def __init__(self, settings: ControllerSettings) -> None:
+        self._settings = settings
+        keyspace = Keyspace(settings.prefix)
+        shell = self._shell = Shell(settings, CALLS, _indexes(keyspace))
+        end_survivors(settings.state_folder, SURVIVORS_S)
+        self._reflector = shell.reflect(keyspace.prefix)
+        self._session = LeaseSession(
+            shell.store, shell.clock, shell.rng, ttl_s=settings.lease_ttl_s, report=shell.reporter("lease")
+        )
+        shell.telemetry.watch_lease("controller", lambda: self._session.age_s)
+        self._elections: list[Election] = []
+        self._keepers: dict[str, Keeper] = {}
+        for name, backend in settings.backends.items():
+            self._keepers[name] = self._keeper(backend)
+        self._cluster = self._election(CLUSTER, self._everything, lambda: None)
+        self._volumes = VolumeReconciler(
+            store=shell.store,
+            cache=shell.cache,
+            keyspace=keyspace,
+            clock=shell.clock,
+            keepers=self._keepers,
+            cluster_guard=self._cluster_guard,
+            mint_uid=lambda: str(uuid.uuid4()),
+            failpoint=shell.failpoint,
+            observe_step=shell.observe_step,
+        )
+        self._strays = StrayReconciler(
+            store=shell.store, cache=shell.cache, keyspace=keyspace, clock=shell.clock, guard=self._cluster_guard
+        )
+        times = WishTimes(shell.cache, keyspace, shell.clock, shell.telemetry)
+        shell.telemetry.watch_oldest_unsettled("volumes", times.oldest_s)
+        shell.cache.subscribe(keyspace.prefix, self._changed)
+
+    def serve(self) -> Exit:
+        shell = self._shell
+        controller = Controller(
+            "volumes",
+            shell.queue,
+            self._reconcile,
+            shell.clock,
+            workers=self._settings.workers,
+            needs=(self._reflector.synced,),
+            observe=shell.telemetry.observer("volumes"),
+            failed=self._failed,
+        )
+        shell.at_stop(lambda: self._session.close(STOP_BOUND_S))
+        for election in self._elections:
+            shell.at_stop(partial(election.resign, STOP_BOUND_S))
+        for keeper in self._keepers.values():
+            shell.at_stop(keeper.stop)
+        shell.at_stop(lambda: controller.stop(STOP_BOUND_S))
+        shell.clock.spawn("start", self._begin)
+        controller.start()
+        return shell.serve(PROGRAM, self._everything)
+
+    def _begin(self) -> None:
+        """Nobody campaigns before the first full list: a leader has to know all records."""
+        self._session.start()
+        self._reflector.synced.wait()
+        for election in self._elections:
+            election.start()
+        for keeper in self._keepers.values():
+            self._shell.clock.spawn(f"keeper {keeper.name}", keeper.run)
+
+    # --- parts
+
+    def _keeper(self, settings: BackendSettings) -> Keeper:
+        shell = self._shell
+        backend = CinderBackend(
+            settings, shell.settings.state_folder, log=lambda line: _log.info(line, backend=settings.name)
+        )
+        keeper = Keeper(
+            backend,
+            driver=settings.driver or f"section {settings.section or settings.name} of {settings.cinder_conf}",
+            controller=self._settings.name,
+            leadership=_Later(lambda: self._guard_of(settings.name)),
+            cache=shell.cache,
+            keyspace=shell.keyspace,
+            writer=Writer(shell.store, shell.cache, shell.keyspace),
+            clock=shell.clock,
+            enqueue=shell.queue.add,
+            report=lambda text, error: _log.info(text) if error is None else _log.warning(text),
+        )
+        self._election(settings.name, keeper.won, keeper.lost)
+        return keeper
+
+    def _election(self, name: str, won: Callable[[], None], lost: Callable[[], None]) -> Election:
+        shell = self._shell
+        election = Election(
+            shell.store,
+            shell.cache,
+            self._session,
+            shell.keyspace.path(Family.LEADER, name),
+            self._settings.name,
+            shell.clock,
+            shell.rng,
+            host=socket.gethostname(),
+            on_elected=lambda: self._told(name, "leads", won),
+            on_lost=lambda: self._told(name, "leads no more", lost),
+            report=shell.reporter(f"election {name}"),
+        )
+        self._elections.append(election)
+        return election
+
+    def _told(self, name: str, what: str, then: Callable[[], None]) -> None:
+        then()
+        _log.info(f"{what} {name}", backend=name, controller=self._settings.name)
+
+    def _guard_of(self, backend: str) -> Compare | None:
+        path = self._shell.keyspace.path(Family.LEADER, backend)
+        return next((e.guard for e in self._elections if e.key == path and e.elected.is_set()), None)
+
+    def _cluster_guard(self) -> Compare | None:
+        return self._guard_of(CLUSTER)
+
+    # --- what is looked at when
+
+    def _reconcile(self, key: str) -> Result:
+        return self._strays.reconcile(key) if key.startswith("/") else self._volumes.reconcile(key)
+
+    def _failed(self, key: str, delay_s: float) -> None:
+        if not key.startswith("/"):
+            self._volumes.failed(key, delay_s)
+
+    def _changed(self, path: str) -> None:
+        """A key changed: which volumes, or which stray key, have to be looked at."""
+        shell = self._shell
+        key = shell.keyspace.parse(path)
+        if isinstance(key, Unparsable):
+            if key.desired:
+                shell.queue.add(path)
+            return
+        if key.volume is not None:
+            shell.queue.add(key.volume)
+        elif key.family in _AROUND_NODE:
+            if key.family is Family.DESIRED_NODE:
+                shell.queue.add(path)
+            for family in (Family.DESIRED_ATTACHMENT, Family.CONNECTION):
+                for item in shell.cache.prefix(shell.keyspace.folder(family, key.names[0])):
+                    shell.queue.add(item.key.rsplit("/", 1)[1])
+
+    def _everything(self) -> None:
+        for item in self._shell.cache.prefix(self._shell.keyspace.prefix):
+            key = self._shell.keyspace.parse(item.key)
+            if isinstance(key, Unparsable) or key.family in (Family.DESIRED_NODE, *_VOLUME_FAMILIES):
+                self._changed(item.key)
+
+
+_VOLUME_FAMILIES = (
+    Family.DESIRED_VOLUME,
+    Family.DESIRED_ATTACHMENT,
+    Family.GRANT,
+    Family.RECORD,
+    Family.VERDICT_VOLUME,
+)
+
+
+class _Later:
+    """A keeper's view of an election that is made after it."""
+
+    def __init__(self, guard: Callable[[], Compare | None]) -> None:
+        self._guard = guard
+
+    @property
+    def guard(self) -> Compare | None:
+        return self._guard()
+
+
+def _indexes(keyspace: Keyspace) -> tuple[Index, ...]:
+    nodes = keyspace.folder(Family.NODE)
+
+    def identifiers(path: str, item: Item) -> Sequence[str]:
+        record = decode(NodeRecord, item.value) if path.startswith(nodes) else Malformed("", "")
+        return tuple(identifiers_of(record.connector)) if isinstance(record, NodeRecord) else ()
+
+    return Index(BY_VOLUME, lambda path, _: volume_of(keyspace, path)), Index(BY_IDENTIFIER, identifiers)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The console script."""
+    settings = settings_from("controller", sys.argv[1:] if arguments is None else arguments, os.environ)
+    return run(PROGRAM, lambda: ControllerDaemon(settings).serve())
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,150 @@
+"""Logs: text on a terminal, one JSON object a line anywhere else; from structlog and from the standard library alike.
+
+    event ─▶ context (volume, node, epoch, step …) ─▶ redaction ─▶ text or JSON ─▶ queue ─▶ stderr
+
+The queue is there because stderr may be a pipe that nobody reads: a lease keeper that hangs in a log call could not give up
+its lease. A full queue drops lines and says later how many.
+
+Modules below `daemons` log with `structlog.get_logger(__name__)`; what a reconcile is about is bound once with `trace`, and
+stands in every line that is logged under it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Literal, TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from daemons.redaction import redact
+
+Format = Literal["auto", "text", "json"]
+Level = Literal["debug", "info", "warning", "error"]
+
+_QUEUE_LINES = 10_000
+_FLUSH_S = 2.0
+
+_NOISY = {"urllib3": logging.WARNING, "grpc": logging.WARNING}
+
+
+@contextlib.contextmanager
+def trace(
+    *,
+    volume: str | None = None,
+    node: str | None = None,
+    backend: str | None = None,
+    epoch: int | None = None,
+    step: str | None = None,
+) -> Iterator[None]:
+    """Everything this thread logs inside is about these. What is None is left as it is outside."""
+    given = {"volume": volume, "node": node, "backend": backend, "epoch": epoch, "step": step}
+    with structlog.contextvars.bound_contextvars(**{name: value for name, value in given.items() if value is not None}):
+        yield
+
+
+def redact_event(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """The processor: hides secrets in all that a line carries. Runs after exceptions have become text."""
+    redacted: EventDict = redact(event)
+    return redacted
+
+
+class Logs:
+    """The configured logging of this process, until `close`."""
+
+    def __init__(self, form: Format, level: Level, stream: TextIO = sys.stderr) -> None:
+        as_text = form == "text" or (form == "auto" and stream.isatty())
+        self._sink = _Sink(stream)
+        self._sink.setFormatter(_formatter(as_text, colors=stream.isatty()))
+        logging.raiseExceptions = False
+        root = logging.getLogger()
+        self._before = root.handlers[:], root.level
+        root.handlers[:] = [self._sink]
+        root.setLevel(level.upper())
+        for name, floor in _NOISY.items():
+            logging.getLogger(name).setLevel(max(floor, root.level))
+        structlog.configure(
+            processors=[*_context(), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+            wrapper_class=structlog.make_filtering_bound_logger(root.level),
+            logger_factory=structlog.stdlib.LoggerFactory(),
+        )
+
+    def flush(self) -> None:
+        """Wait a moment for what was logged to be written. For the last words before an abrupt end."""
+        self._sink.flush()
+
+    def close(self) -> None:
+        """Write what is left, and put the logging of before back."""
+        self._sink.close()
+        root = logging.getLogger()
+        root.handlers[:], level = self._before
+        root.setLevel(level)
+        structlog.reset_defaults()
+
+
+def _context() -> list[Processor]:
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.PositionalArgumentsFormatter(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+
+
+def _formatter(as_text: bool, colors: bool) -> logging.Formatter:
+    renderer: Processor = structlog.processors.JSONRenderer(ensure_ascii=False, default=str)
+    if as_text:  # the plain traceback: the rich one shows local variables, and secrets with them
+        plain = structlog.dev.plain_traceback
+        renderer = structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=_context(),
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.format_exc_info,
+            redact_event,
+            renderer,
+        ],
+    )
+
+
+class _Sink(logging.Handler):
+    """Formats in the thread that logs, writes in a thread of its own."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self._lines: queue.Queue[str | threading.Event] = queue.Queue(_QUEUE_LINES)
+        self._dropped = 0
+        threading.Thread(target=self._write, name="logs", daemon=True).start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._lines.put_nowait(self.format(record))
+        except queue.Full:
+            self._dropped += 1
+
+    def flush(self) -> None:
+        """`logging.shutdown` calls this too, at the end of the process."""
+        written = threading.Event()
+        with contextlib.suppress(queue.Full):
+            self._lines.put(written, timeout=_FLUSH_S)
+            written.wait(_FLUSH_S)
+
+    def _write(self) -> None:
+        while True:
+            line = self._lines.get()
+            if isinstance(line, threading.Event):
+                line.set()
+                continue
+            text = line + "\n"
+            if self._dropped:
+                text, self._dropped = f'{{"event": "{self._dropped} lines dropped: nobody read"}}\n' + text, 0
+            with contextlib.suppress(OSError, ValueError):  # a full disk, a closed terminal: nowhere to say so
+                self._stream.write(text)
+                self._stream.flush()

@@ -1,0 +1,168 @@
+"""`brickwork-node`: keeps the volumes that belong on this host attached to it. Wiring only.
+
+reflectors ──▶ cache ──▶ queue ──▶ NodeReconciler ──▶ store, and os-brick in its worker
+(one for each prefix that this node may read)
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import structlog
+
+from daemons import identity
+from daemons.commandline import settings_from
+from daemons.process import Exit, Refused, run
+from daemons.settings import NodeSettings
+from daemons.shell import STOP_BOUND_S, Shell
+from reconciler.adapters.brick.connector import BrickConnector
+from reconciler.adapters.brick.loop import check_rights
+from reconciler.adapters.notes import FileNotes
+from reconciler.controllers.host import Host
+from reconciler.controllers.node import NODE_KEY, NodeReconciler
+from reconciler.controllers.sign_of_life import SignOfLife
+from reconciler.runtime.controller import Controller
+from reconciler.runtime.lease import LeaseSession
+from reconciler.runtime.ports import PortError
+from schema.keys import Family, Key
+from schema.models import NodeRecord
+
+PROGRAM = "brickwork-node"
+CALLS = ("connect", "disconnect", "inspect")
+PROPERTIES_RETRY_S = 5.0
+
+_FOLDERS = (Family.DESIRED_ATTACHMENT, Family.CONNECTION, Family.CLAIM, Family.ATTACHMENT, Family.FENCE)
+"""What a node watches below its own name; besides, `desired/nodes/N` and `nodes/N` (DESIGN 2)."""
+
+_log = structlog.get_logger("brickwork")
+
+
+class RunBoot:
+    """`ports.Boot`: the id of this boot, kept in the run folder."""
+
+    def __init__(self, run_folder: Path) -> None:
+        self._folder = run_folder
+        self._kernel = identity.kernel_boot_id()
+        self._current = identity.boot_id(run_folder, self._kernel)
+
+    def current(self) -> str:
+        return self._current
+
+    def mint(self) -> str:
+        self._current = identity.mint(self._folder, self._kernel)
+        return self._current
+
+
+class NodeDaemon:
+    """One node process."""
+
+    def __init__(self, settings: NodeSettings) -> None:
+        self._settings = settings
+        shell = self._shell = Shell(settings, CALLS)
+        self._node = identity.node_id(settings.state_folder, settings.node, socket.gethostname())
+        self._boot = RunBoot(settings.run_folder)
+        try:
+            check_rights()
+            notes = FileNotes(settings.state_folder / "notes")
+            self._host = Host(self._node, notes)
+        except PortError as error:
+            raise Refused(str(error)) from error
+        self._connector = BrickConnector(
+            settings.connector_settings(self._node), log=lambda line: _log.info(line, worker="os-brick")
+        )
+        self._properties: dict[str, object] = {}
+        keyspace = shell.keyspace
+        prefixes = [keyspace.folder(family, self._node) for family in _FOLDERS]
+        prefixes += [keyspace.path(family, self._node) for family in (Family.DESIRED_NODE, Family.NODE)]
+        self._reflectors = [shell.reflect(prefix) for prefix in prefixes]
+        self._session = LeaseSession(
+            shell.store, shell.clock, shell.rng, ttl_s=settings.lease_ttl_s, report=shell.reporter("lease")
+        )
+        shell.telemetry.watch_lease("node", lambda: self._session.age_s)
+        self._life = SignOfLife(
+            shell.store, self._session, shell.clock, keyspace.path(Family.ALIVE, self._node), self._boot.current
+        )
+        self._reconciler = NodeReconciler(
+            node=self._node,
+            store=shell.store,
+            cache=shell.cache,
+            keyspace=keyspace,
+            clock=shell.clock,
+            connector=self._connector,
+            host=self._host,
+            boot=self._boot,
+            record=self._record,
+            enqueue=shell.queue.add,
+            failpoint=shell.failpoint,
+            observe_step=shell.observe_step,
+        )
+        shell.cache.subscribe(keyspace.prefix, self._changed)
+
+    def serve(self) -> Exit:
+        shell = self._shell
+        controller = Controller(
+            "attachments",
+            shell.queue,
+            self._reconciler.reconcile,
+            shell.clock,
+            workers=self._settings.workers,
+            needs=tuple(reflector.synced for reflector in self._reflectors),
+            observe=shell.telemetry.observer("attachments"),
+            failed=self._reconciler.failed,
+        )
+        shell.at_stop(lambda: self._session.close(STOP_BOUND_S))
+        shell.at_stop(self._connector.kill)
+        shell.at_stop(self._life.stop)
+        shell.at_stop(lambda: controller.stop(STOP_BOUND_S))
+        shell.clock.spawn("start", lambda: self._begin(controller))
+        return shell.serve(PROGRAM, self._everything)
+
+    def _begin(self, controller: Controller) -> None:
+        """First what this host is called by storage; then everything that left a trace is looked at."""
+        while not self._properties:
+            try:
+                self._properties = dict(self._connector.properties())
+            except PortError as error:
+                _log.error("os-brick can't tell this host's connector properties", error=str(error))
+                self._shell.clock.sleep(PROPERTIES_RETRY_S)
+        self._session.start()
+        self._shell.clock.spawn("sign of life", self._life.run)
+        self._everything()
+        controller.start()
+
+    def _record(self) -> NodeRecord:
+        return NodeRecord(
+            boot=self._boot.current(),
+            connector=self._properties,
+            multipath=self._settings.multipath,
+            versions={"brickwork": version("brickwork"), "os-brick": version("os-brick")},
+        )
+
+    def _changed(self, path: str) -> None:
+        key = self._shell.keyspace.parse(path)
+        if not isinstance(key, Key):
+            return
+        if key.volume is not None:
+            self._shell.queue.add(key.volume)
+        elif key.family in (Family.NODE, Family.FENCE):
+            self._everything()
+
+    def _everything(self) -> None:
+        self._shell.queue.add(NODE_KEY)
+        for volume in self._reconciler.volumes():
+            self._shell.queue.add(volume)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The console script."""
+    settings = settings_from("node", sys.argv[1:] if arguments is None else arguments, os.environ)
+    return run(PROGRAM, lambda: NodeDaemon(settings).serve())
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,187 @@
+"""Where settings come from: a YAML file, then environment variables over it.
+
+`BRICKWORK_<FIELD>` and `BRICKWORK_<SECTION>__<FIELD>` (two underscores) set what is no mapping of names: `BRICKWORK_PREFIX`,
+`BRICKWORK_ETCD__ENDPOINTS`. Lists are separated by commas. An empty variable counts as none. A variable with a section that no
+daemon has is refused; other `BRICKWORK_…` variables are somebody else's (brickctl's, the tests').
+
+`BRICKWORK_STATE` names one folder for everything that a daemon keeps: for development, and for machines where /var and /run
+are not ours.
+
+Lines and variables are remembered for each value, so that a fault can say where to mend it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from daemons.settings_faults import Location, SettingsError
+
+Kind = Literal["controller", "node"]
+
+
+@dataclass
+class Source:
+    """What was given, and where each value came from."""
+
+    file: Path | None
+    values: dict[str, Any] = field(default_factory=dict)
+    lines: dict[Location, int] = field(default_factory=dict)
+    variables: dict[Location, str] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+
+    def where(self, location: Location) -> str:
+        """`file:12: etcd.timeout_s`, or the variable that it came from."""
+        dotted = ".".join(str(part) for part in location)
+        for length in range(len(location), 0, -1):
+            if variable := self.variables.get(location[:length]):
+                return f"environment: {variable}"
+            if line := self.lines.get(location[:length]):
+                return f"{self.file}:{line}: {dotted}"
+        file = self.file or "no settings file given"
+        return f"{file}: {dotted}" if dotted else str(file)
+
+    def default(self, location: Location, value: Any) -> None:
+        """Set what nobody has set."""
+        if location[0] not in self.values:
+            self.values[str(location[0])] = value
+
+    def as_json(self) -> str:
+        return json.dumps(self.values, default=str)
+
+
+def read(kind: Kind, path: Path | None, environ: Mapping[str, str], models: Mapping[Kind, type[BaseModel]]) -> Source:
+    """Everything that was given for this kind of daemon, not yet checked.
+
+    Raises:
+        SettingsError: the file can't be read, or is no YAML mapping.
+    """
+    source = Source(path)
+    if path is not None:
+        _read_file(path, source)
+    _read_environment(source, environ, models[kind], {name for model in models.values() for name in _table(model)})
+    state = environ.get("BRICKWORK_STATE")
+    base = Path(state).absolute() if state else None
+    source.default(("state_folder",), str(base / kind if base else Path("/var/lib/brickwork") / kind))
+    source.default(("run_folder",), str(base / "run" / kind if base else Path("/run/brickwork") / kind))
+    if base and "mount_point_base" in models[kind].model_fields:
+        source.default(("mount_point_base",), str(base / "mounts"))
+    return source
+
+
+# --- the file ------------------------------------------------------------------------------------------------------------
+
+
+def _read_file(path: Path, source: Source) -> None:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise SettingsError([f"{path}: no such file; name the settings file with --config"]) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError([f"{path}: can't be read: {error}"]) from None
+    loader = yaml.SafeLoader(text)
+    try:
+        root = loader.get_single_node()
+        if root is None:
+            return
+        if not isinstance(root, yaml.MappingNode):
+            raise SettingsError([f"{path}: must be a mapping, as in `log: {{level: info}}`"])
+        source.values = _build(loader, root, (), source)
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise SettingsError([f"{path}{line}: not YAML: {error.problem or error.context}"]) from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise SettingsError([f"{path}: not YAML: {error}"]) from None
+    finally:
+        loader.dispose()
+
+
+def _build(loader: yaml.SafeLoader, node: yaml.Node, location: Location, source: Source) -> Any:
+    """The node's value. YAML itself lets the last of two equal names win without a word."""
+    source.lines[location] = node.start_mark.line + 1
+    if isinstance(node, yaml.SequenceNode):
+        return [_build(loader, item, (*location, number), source) for number, item in enumerate(node.value)]
+    if not isinstance(node, yaml.MappingNode):
+        return loader.construct_object(node, deep=True)
+    own = [name.value for name, _ in node.value if name.tag != "tag:yaml.org,2002:merge"]
+    loader.flatten_mapping(node)
+    found: dict[str, Any] = {}
+    for name_node, value_node in node.value:
+        name = loader.construct_object(name_node, deep=True)
+        where = f"{source.file}:{name_node.start_mark.line + 1}: {'.'.join(map(str, (*location, name_node.value)))}"
+        if not isinstance(name, str):
+            source.faults.append(f"{where}: YAML takes this name for {name!r}; put it in quotes")
+        elif own.count(name) > 1 and name in found:
+            source.faults.append(f"{where}: stands here a second time; keep one")
+        else:
+            found[name] = _build(loader, value_node, (*location, name), source)
+            source.lines[(*location, name)] = name_node.start_mark.line + 1
+    return found
+
+
+# --- the environment -----------------------------------------------------------------------------------------------------
+
+
+def _table(model: type[BaseModel]) -> dict[str, tuple[Location, FieldInfo]]:
+    """Every variable that this kind of daemon knows."""
+    return {f"BRICKWORK_{'__'.join(map(str, where)).upper()}": (where, info) for where, info in _leaves(model)}
+
+
+def _leaves(model: type[BaseModel]) -> Iterator[tuple[Location, FieldInfo]]:
+    for name, info in model.model_fields.items():
+        kind = info.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from (((name, *rest), leaf) for rest, leaf in _leaves(kind))
+        elif "Mapping" not in str(kind):
+            yield (name,), info
+
+
+def _read_environment(source: Source, environ: Mapping[str, str], model: type[BaseModel], known: set[str]) -> None:
+    table = _table(model)
+    for variable, text in sorted(environ.items()):
+        if not variable.startswith("BRICKWORK_") or not text:
+            continue
+        if variable in table:
+            location, info = table[variable]
+            _put(source, location, _from_text(info, text), variable)
+        elif "__" in variable and variable not in known:
+            near = difflib.get_close_matches(variable, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            source.faults.append(f"environment: {variable}: no daemon has such a setting{hint}")
+
+
+def _put(source: Source, location: Location, value: Any, variable: str) -> None:
+    *sections, name = (str(part) for part in location)
+    target = source.values
+    for section in sections:
+        inner = target.setdefault(section, {})
+        if not isinstance(inner, dict):
+            return  # the file's fault is told; it comes first
+        target = inner
+    target[name] = value
+    source.variables[location] = variable
+
+
+def _from_text(info: FieldInfo, text: str) -> Any:
+    """What a variable's text means for this field: itself where a text is wanted, else what YAML makes of it."""
+    annotation: Any = info.annotation
+    kind: TypeAdapter[Any] = TypeAdapter(Annotated[annotation, *info.metadata] if info.metadata else annotation)
+    if "tuple" in str(info.annotation) and not text.startswith("["):
+        return [part.strip() for part in text.split(",") if part.strip()]
+    try:
+        kind.validate_json(json.dumps(text), strict=True)
+        return text
+    except ValidationError:
+        pass
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text

@@ -1,0 +1,104 @@
+"""What this daemon knows of the devices on its host, volume by volume.
+
+Knowledge is lost with the process and won back by looking (`Connector.inspect`): after a start everything that left a note or a
+claim is UNKNOWN, shown to users as `Uncertain`. The notes on disk outlive the process and say what to look for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from reconciler.controllers.snapshot import Snapshot
+from reconciler.core.views import OnHost
+from reconciler.runtime.ports import Device, IdentityMismatch, Note, Notes, Target
+from schema.keys import Family, Key
+from schema.models import Claim, Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The last look at one volume's device. PRESENT without a device: something may be left, and has to be removed."""
+
+    on_host: OnHost
+    device: Device | None = None
+    fault: IdentityMismatch | None = None
+    looked_at_s: float = 0.0
+
+
+class Host:
+    """The devices that this node's daemon is answerable for."""
+
+    def __init__(self, node: str, notes: Notes) -> None:
+        self._node = node
+        self._notes = notes
+        self._noted: dict[str, Note] = dict(notes.all())
+        self._known: dict[str, Known] = {}
+
+    def volumes(self) -> Iterable[str]:
+        """Volumes with a note: looked at whatever the keys say."""
+        return tuple(self._noted)
+
+    def note(self, volume: str) -> Note | None:
+        return self._noted.get(volume)
+
+    def known(self, volume: str) -> Known | None:
+        return self._known.get(volume)
+
+    def on_host(self, volume: str, snapshot: Snapshot) -> OnHost:
+        """UNKNOWN when there may be something that nobody looked at since the start."""
+        known = self._known.get(volume)
+        if known is not None:
+            return known.on_host
+        claim = snapshot.see(Key(Family.CLAIM, (self._node, volume)))
+        return OnHost.UNKNOWN if volume in self._noted or claim is not None else OnHost.ABSENT
+
+    def target(self, volume: str, snapshot: Snapshot) -> Target | None:
+        """What to look for or to disconnect: by the note, else by the connection."""
+        note = self._noted.get(volume)
+        if note is not None:
+            return Target(volume, note.conn_info, note.mode == "ro", note.size_bytes, note.identity)
+        connection = snapshot.value(Key(Family.CONNECTION, (self._node, volume)), Connection)
+        if connection is None or connection.conn_info is None:
+            return None
+        return target_of(volume, connection)
+
+    def explained(self, volume: str, snapshot: Snapshot, boot: str) -> bool:
+        """Whether the present wish and claim are those of the note: then what is half done may simply be done again."""
+        note = self._noted.get(volume)
+        claim = snapshot.value(Key(Family.CLAIM, (self._node, volume)), Claim)
+        wished = snapshot.see(Key(Family.DESIRED_ATTACHMENT, (self._node, volume))) is not None
+        return wished and note is not None and claim is not None and (claim.epoch, claim.boot) == (note.epoch, boot)
+
+    # --- what changes it
+
+    def write_note(self, note: Note) -> None:
+        """Durable before os-brick is touched."""
+        self._notes.save(note)
+        self._noted[note.volume] = note
+
+    def learn(self, volume: str, known: Known) -> None:
+        self._known[volume] = known
+
+    def doubt(self, volume: str) -> None:
+        """A call's outcome is not known: look again before anything else."""
+        self._known[volume] = Known(OnHost.UNKNOWN)
+
+    def gone(self, volume: str) -> None:
+        """It is proven that nothing is left."""
+        self._notes.drop(volume)
+        self._noted.pop(volume, None)
+        self._known[volume] = Known(OnHost.ABSENT)
+
+    def unproven(self) -> int:
+        """How many volumes may still have something on the host."""
+        volumes = {*self._noted, *self._known}
+        return sum(
+            1 for volume in volumes if self._known.get(volume, Known(OnHost.UNKNOWN)).on_host is not OnHost.ABSENT
+        )
+
+
+def target_of(volume: str, connection: Connection) -> Target:
+    return Target(
+        volume, connection.conn_info or {}, connection.mode == "ro", connection.size_bytes, connection.identity
+    )

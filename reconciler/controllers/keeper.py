@@ -1,0 +1,251 @@
+"""One backend in one controller: leading it, setting its driver up, saying how it is.
+
+A keeper opens its backend once its election is won, publishes `backends/<backend>`, opens it again whenever the worker died, and
+on the loss of leadership kills the worker before anything else: a call in flight must not land after a successor acts (R10).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from pydantic import BaseModel
+
+from reconciler.controllers.snapshot import Conflict, Snapshot, Writer
+from reconciler.controllers.verdicts import rfc3339
+from reconciler.core.views import BackendView
+from reconciler.runtime.cache import Cache
+from reconciler.runtime.ports import (
+    Backend,
+    BackendInfo,
+    Clock,
+    Compare,
+    Export,
+    PortError,
+    Reply,
+    Terminal,
+    UnknownOutcome,
+    VolumeData,
+)
+from schema.keys import Family, Key, Keyspace
+from schema.models import BackendStatus, Record
+
+OPEN_RETRY_S = (1.0, 60.0)
+"""First and longest pause between tries to set a driver up."""
+STATS_S = 60.0
+"""Between two looks at the driver's statistics."""
+
+
+class Leadership(Protocol):
+    """What a keeper needs of an election."""
+
+    @property
+    def guard(self) -> Compare | None:
+        """The compare that fences every write; None while another leads."""
+        ...
+
+
+class Keeper:
+    """Owns one backend while this controller leads it."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        driver: str,
+        controller: str,
+        leadership: Leadership,
+        cache: Cache,
+        keyspace: Keyspace,
+        writer: Writer,
+        clock: Clock,
+        enqueue: Callable[[str], None],
+        report: Callable[[str, BaseException | None], None],
+    ) -> None:
+        self.backend = backend
+        self.info: BackendInfo | None = None
+        self.life = 0
+        """Counts the openings: what was remembered of an earlier worker's calls is void."""
+        self._driver = driver
+        self._controller = controller
+        self._leadership = leadership
+        self._cache = cache
+        self._keyspace = keyspace
+        self._writer = writer
+        self._clock = clock
+        self._enqueue = enqueue
+        self._report = report
+        self._fault = "not set up yet"
+        self._wake = clock.signal()
+        self._stopping = False
+        self._pause_s = OPEN_RETRY_S[0]
+
+    @property
+    def name(self) -> str:
+        return self.backend.name
+
+    @property
+    def guard(self) -> Compare | None:
+        return self._leadership.guard
+
+    def view(self) -> BackendView:
+        """How the planner sees it."""
+        info = self.info
+        if info is None:
+            return BackendView(ready=False, fault=self._fault)
+        capabilities = info.capabilities
+        return BackendView(
+            extends=bool(capabilities.get("extend", True)), imports=bool(capabilities.get("manage_existing", False))
+        )
+
+    # --- what others tell it
+
+    def won(self) -> None:
+        """Leadership is here: the loop may open."""
+        self._wake.set()
+
+    def lost(self) -> None:
+        """Leadership is gone: kill first, then note it."""
+        self.backend.kill()
+        self._closed("another controller leads this backend")
+        self._wake.set()
+
+    def failed(self, error: PortError) -> None:
+        """A call went wrong in a way that may have cost the worker: look at once whether it has to be opened again."""
+        if isinstance(error, UnknownOutcome):
+            self._closed(str(error))
+            self._wake.set()
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._wake.set()
+
+    # --- its own loop
+
+    def run(self) -> None:
+        """Open while leading, look at the statistics now and then, until stopped."""
+        while not self._stopping:
+            self._wake.wait(self._pass())
+            self._wake.clear()
+        self.backend.kill()
+
+    def _pass(self) -> float | None:
+        """One look; returns how long to wait (seconds; None: until told)."""
+        if self._leadership.guard is None:
+            return None
+        if self.info is None:
+            return self._open()
+        try:
+            self.info = self.backend.describe()
+            self._publish()
+        except UnknownOutcome as error:
+            self.failed(error)
+            return 0.0
+        except PortError as error:
+            self._fault = str(error)
+            self._publish(error)
+        return STATS_S
+
+    def _open(self) -> float:
+        """Set the driver up; returns the pause before the next look."""
+        try:
+            opened = self.backend.open(self._volumes())
+            self._save(opened.changed.items())
+        except PortError as error:
+            self._fault = str(error)
+            self._report(f"backend {self.name} is not ready: {error}", error)
+            self.backend.kill()
+            self._publish(error)
+            self._pause_s = min(self._pause_s * 2, OPEN_RETRY_S[1])
+            return self._pause_s
+        self.life += 1
+        self._pause_s = OPEN_RETRY_S[0]
+        self.info = opened.info
+        self._publish()
+        self._report(f"backend {self.name} is ready ({opened.info.driver}, {opened.info.protocol})", None)
+        self._everything_again()
+        return STATS_S
+
+    def _closed(self, fault: str) -> None:
+        self.info = None
+        self._fault = fault
+
+    def _volumes(self) -> list[VolumeData]:
+        """All volumes of this backend, as recorded: drivers look at them in their set-up."""
+        found = []
+        for item in self._cache.prefix(self._keyspace.folder(Family.RECORD)):
+            record = self._cache.decoded(item)
+            key = self._keyspace.parse(item.key)
+            if isinstance(record, Record) and record.backend == self.name and isinstance(key, Key):
+                found.append(volume_data(key.names[0], record))
+        return found
+
+    def _save(self, changed: Iterable[tuple[str, Reply]]) -> None:
+        """The set-up may have changed a driver's own data: save it before anything else is done with the volume."""
+        for volume, reply in changed:
+            snapshot = Snapshot(self._cache, self._keyspace)
+            key = Key(Family.RECORD, (volume,))
+            record = snapshot.value(key, Record)
+            if record is not None and record.model != reply.model:
+                saved = record.model_copy(update={"model": dict(reply.model)})
+                self._writer.commit(snapshot, (key,), [(key, saved)], guard=self._guards())
+
+    def _publish(self, error: PortError | None = None) -> None:
+        """`backends/<backend>`, when what it says changed."""
+        snapshot = Snapshot(self._cache, self._keyspace)
+        key = Key(Family.BACKEND, (self.name,))
+        present = snapshot.value(key, BackendStatus)
+        status = self._status(error)
+        if present is not None:
+            same = (present.ready, present.reason) == (status.ready, status.reason)
+            status = status.model_copy(update={"since": present.since}) if same else status
+        if present == status:
+            return
+        puts: list[tuple[Key, BaseModel]] = [(key, status)]
+        try:
+            self._writer.commit(snapshot, (key,), puts, guard=self._guards())
+        except Conflict:
+            self._wake.set()
+        except PortError as fault:
+            self._report(f"backends/{self.name} could not be written: {fault}", fault)
+
+    def _status(self, error: PortError | None) -> BackendStatus:
+        since = rfc3339(self._clock.wall())
+        info = self.info
+        if info is None or error is not None:
+            reason = "SetupRefused" if isinstance(error, Terminal) else "NotReady"
+            return BackendStatus(
+                ready=False,
+                reason=reason,
+                message=self._fault,
+                driver=self._driver,
+                controller=self._controller,
+                since=since,
+            )
+        return BackendStatus(
+            ready=True,
+            driver=info.driver,
+            protocol=info.protocol,
+            capabilities=dict(info.capabilities),
+            capacity=dict(info.capacity),
+            controller=self._controller,
+            since=since,
+        )
+
+    def _guards(self) -> tuple[Compare, ...]:
+        guard = self._leadership.guard
+        if guard is None:
+            raise Conflict("this controller no longer leads the backend")
+        return (guard,)
+
+    def _everything_again(self) -> None:
+        """Readiness is a fact that every volume of this backend may have waited for."""
+        for family in (Family.DESIRED_VOLUME, Family.GRANT):
+            for item in self._cache.prefix(self._keyspace.folder(family)):
+                self._enqueue(item.key.rsplit("/", 1)[1])
+
+
+def volume_data(volume: str, record: Record) -> VolumeData:
+    """A record as drivers need it. Its export intents are all there may be on the array, known undone or not."""
+    exports = tuple(Export(e.node, e.epoch, e.mode, e.connector) for e in record.exports)
+    return VolumeData(volume, record.uid, record.size_gib, record.model, exports)

@@ -1,0 +1,161 @@
+"""The node's side of every attachment: read, plan, confirm, act once, record.
+
+`reconcile` looks at one volume, asks `plan_node` for the next step, and carries it out. The node as a whole (its boot, its
+published record) is one more key of the same queue, `NODE_KEY`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from reconciler.controllers.host import Host
+from reconciler.controllers.node_steps import NodeSteps
+from reconciler.controllers.snapshot import Conflict, Snapshot, Writer
+from reconciler.controllers.verdicts import rfc3339
+from reconciler.core.plan_node import plan_boot, plan_node
+from reconciler.core.reading import attachment_view
+from reconciler.core.steps import Do, Step
+from reconciler.core.views import AttachmentView, OnHost
+from reconciler.runtime.cache import Cache
+from reconciler.runtime.controller import After, Again, Done, Result
+from reconciler.runtime.ports import Boot, Busy, Clock, Connector, PortError, Store
+from schema.keys import Family, Key, Keyspace
+from schema.models import AttachmentPhase, NodeRecord
+
+NODE_KEY = ".node"
+"""The queue key of the node itself; no volume can have this name."""
+
+BUSY_LOOK_S = 2.0
+"""Between two looks at a device in use: the kernel tells nobody when it becomes free."""
+
+
+class NodeReconciler:
+    """Reconciles this node's attachments, by volume name, and the node itself."""
+
+    def __init__(
+        self,
+        *,
+        node: str,
+        store: Store,
+        cache: Cache,
+        keyspace: Keyspace,
+        clock: Clock,
+        connector: Connector,
+        host: Host,
+        boot: Boot,
+        record: Callable[[], NodeRecord],
+        enqueue: Callable[[str], None],
+        failpoint: Callable[[str], None],
+        observe_step: Callable[[str, Step, float, BaseException | None], None],
+        verify_s: float = 15.0,
+    ) -> None:
+        self._node = node
+        self._cache = cache
+        self._keyspace = keyspace
+        self._clock = clock
+        self._host = host
+        self._boot = boot
+        self._record = record
+        self._enqueue = enqueue
+        self._observe_step = observe_step
+        self._verify_s = verify_s
+        self._errors: dict[str, PortError] = {}
+        self._writer = Writer(store, cache, keyspace)
+        self._steps = NodeSteps(
+            node=node, writer=self._writer, connector=connector, host=host, boot=boot, clock=clock, failpoint=failpoint
+        )
+
+    def reconcile(self, key: str) -> Result:
+        """One look at one volume, or at the node itself; at most one step."""
+        if key == NODE_KEY:
+            return self._reconcile_node()
+        snapshot = Snapshot(self._cache, self._keyspace)
+        view = self._view(key, snapshot)
+        step = plan_node(view)
+        if step is None:
+            return self._settle(key, view, snapshot)
+        result = self._act(key, step, snapshot)
+        if view.fenced or not view.published:
+            self._enqueue(NODE_KEY)
+        return result
+
+    def failed(self, key: str, delay_s: float) -> None:
+        """The queue will try again in `delay_s` seconds: say in the attachment's status why it is not settled."""
+        error = self._errors.get(key)
+        if error is not None:
+            snapshot = Snapshot(self._cache, self._keyspace)
+            self._steps.tell(key, snapshot, error, rfc3339(self._clock.wall() + delay_s))
+
+    def _view(self, volume: str, snapshot: Snapshot) -> AttachmentView:
+        on_host = self._host.on_host(volume, snapshot)
+        return attachment_view(snapshot.see, self._node, volume, self._boot.current(), on_host)
+
+    def _act(self, volume: str, step: Step, snapshot: Snapshot) -> Result:
+        started = self._clock.now()
+        error: PortError | None = None
+        self._errors.pop(volume, None)
+        try:
+            self._steps.carry_out(step, volume, snapshot)
+        except Busy as busy:
+            error = busy
+            self._steps.tell(volume, snapshot, busy, None)
+            return After(BUSY_LOOK_S)
+        except PortError as caught:
+            error = caught
+            if not isinstance(caught, Conflict):
+                self._errors[volume] = caught
+            raise
+        finally:
+            self._observe_step(volume, step, self._clock.now() - started, error)
+        return Again()
+
+    def _settle(self, volume: str, view: AttachmentView, snapshot: Snapshot) -> Result:
+        """Nothing to do: verify now and then that what is published is still so."""
+        attached = view.status is not None and view.status[0] is AttachmentPhase.ATTACHED
+        if not attached or view.device is not OnHost.PRESENT:
+            return Done()
+        known = self._host.known(volume)
+        due_s = (known.looked_at_s if known else 0.0) + self._verify_s - self._clock.now()
+        if due_s > 0:
+            return After(due_s)
+        self._steps.verify(volume, snapshot)
+        return After(self._verify_s)
+
+    # --- the node itself
+
+    def _reconcile_node(self) -> Result:
+        snapshot = Snapshot(self._cache, self._keyspace)
+        boot = self._boot.current()
+        key = Key(Family.NODE, (self._node,))
+        published = snapshot.value(key, NodeRecord)
+        fence = Key(Family.FENCE, (self._node, boot))
+        fenced = snapshot.see(fence) is not None
+        same_boot = published is not None and published.boot == boot
+        wanted = self._record()
+        step = plan_boot(
+            published=published == wanted,
+            fenced=fenced,
+            traces=0 if same_boot and not fenced else self._host.unproven(),
+            claims=self._unanswered() if fenced else 0,
+        )
+        if step is None:
+            return Done()
+        if step.do is Do.MINT_BOOT:
+            self._boot.mint()
+        else:
+            self._writer.commit(snapshot, (key, fence), [(key, wanted)])
+        for volume in self.volumes():
+            self._enqueue(volume)
+        return Again()
+
+    def _unanswered(self) -> int:
+        """Attachments of a fenced boot that still have something to give back."""
+        snapshot = Snapshot(self._cache, self._keyspace)
+        return sum(1 for volume in self.volumes() if plan_node(self._view(volume, snapshot)) is not None)
+
+    def volumes(self) -> set[str]:
+        """Every volume that any key of this node, or a note, speaks of."""
+        families = (Family.DESIRED_ATTACHMENT, Family.CLAIM, Family.ATTACHMENT, Family.CONNECTION)
+        folders = [self._keyspace.folder(family, self._node) for family in families]
+        named = {item.key.removeprefix(folder) for folder in folders for item in self._cache.prefix(folder)}
+        return {name for name in named if "/" not in name} | set(self._host.volumes())

@@ -1,0 +1,274 @@
+"""How each of the node's steps is carried out. The rows are those of docs/PROTOCOL.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from reconciler.controllers.host import Host, Known, target_of
+from reconciler.controllers.snapshot import Conflict, Snapshot, Writer
+from reconciler.controllers.verdicts import rfc3339
+from reconciler.core.steps import Do, Step
+from reconciler.core.views import OnHost
+from reconciler.runtime.ports import (
+    Boot,
+    Busy,
+    Clock,
+    Connector,
+    Device,
+    IdentityMismatch,
+    Note,
+    PortError,
+    Retryable,
+)
+from schema.keys import Family, Key
+from schema.models import AttachmentPhase, AttachmentStatus, Claim, Condition, Connection
+
+
+class NodeSteps:
+    """Carries out the node's steps.
+
+    Args:
+        failpoint: told the name of each numbered point; crash tests make it kill the process.
+    """
+
+    def __init__(
+        self,
+        *,
+        node: str,
+        writer: Writer,
+        connector: Connector,
+        host: Host,
+        boot: Boot,
+        clock: Clock,
+        failpoint: Callable[[str], None],
+    ) -> None:
+        self._node = node
+        self._writer = writer
+        self._connector = connector
+        self._host = host
+        self._boot = boot
+        self._clock = clock
+        self._failpoint = failpoint
+
+    def carry_out(self, step: Step, volume: str, snapshot: Snapshot) -> None:
+        """Do the step. Raises Conflict when its facts changed, otherwise the store's and the host's errors."""
+        self._failpoint(f"{step.do.name}:before")
+        if step.confirms:
+            self._writer.confirm(snapshot, step.confirms)
+            self._failpoint(f"{step.do.name}:confirmed")
+        match step.do:
+            case Do.INSPECT:
+                self._inspect(volume, snapshot)
+            case Do.CLAIM:
+                self._claim(step, volume, snapshot)
+            case Do.CONNECT:
+                self._connect(step, volume, snapshot)
+            case Do.REPORT:
+                self._report(step, volume, snapshot)
+            case Do.DISCONNECT:
+                self._disconnect(step, volume, snapshot)
+            case Do.RELEASE:
+                self._release(step, volume, snapshot)
+            case Do.WITHDRAW:
+                self._writer.commit(snapshot, step.commits, deletes=[self._key(Family.ATTACHMENT, volume)])
+            case other:
+                raise AssertionError(f"{other} is no step of a node")
+        self._failpoint(f"{step.do.name}:after")
+
+    # --- looking
+
+    def _inspect(self, volume: str, snapshot: Snapshot) -> None:
+        """Win back what a restart or an unknown outcome lost."""
+        target = self._host.target(volume, snapshot)
+        if target is None:
+            claim = snapshot.value(self._key(Family.CLAIM, volume), Claim)
+            if claim is not None and claim.boot == self._boot.current():
+                raise Retryable("this boot claimed it, but neither a note nor a connection says what to look for")
+            self._host.learn(volume, Known(OnHost.ABSENT))
+            return
+        note = self._host.note(volume)
+        try:
+            device = self._connector.inspect(target, note.details if note else None)
+        except IdentityMismatch as fault:
+            self._host.learn(volume, Known(OnHost.PRESENT, fault=fault, looked_at_s=self._clock.now()))
+            return
+        if device is not None:
+            self._host.learn(volume, Known(OnHost.PRESENT, device, looked_at_s=self._clock.now()))
+        elif note is not None and not self._host.explained(volume, snapshot, self._boot.current()):
+            self._host.learn(volume, Known(OnHost.PRESENT))  # a session or a link may be left: disconnect proves it
+        else:
+            self._host.learn(volume, Known(OnHost.ABSENT))
+
+    def verify(self, volume: str, snapshot: Snapshot) -> None:
+        """Look at an attached device again, and tell when something about it changed."""
+        status = snapshot.value(self._key(Family.ATTACHMENT, volume), AttachmentStatus)
+        self._inspect(volume, snapshot)
+        known = self._host.known(volume)
+        if status is None or known is None or known.on_host is not OnHost.PRESENT:
+            return
+        if known.fault is not None:
+            self.tell(volume, snapshot, known.fault, None)
+        elif known.device is not None:
+            after = status.model_copy(update=_device_fields(known.device))
+            self._rewrite(volume, snapshot, status, after)
+
+    # --- attaching
+
+    def _claim(self, step: Step, volume: str, snapshot: Snapshot) -> None:
+        """N1: durable before os-brick is touched."""
+        connection = self._connection(volume, snapshot)
+        boot = self._boot.current()
+        claim = Claim(uid=connection.uid, epoch=connection.epoch, boot=boot)
+        status = self._status(AttachmentPhase.ATTACHING, connection.uid, connection.epoch, volume, snapshot)
+        puts = [(self._key(Family.CLAIM, volume), claim), (self._key(Family.ATTACHMENT, volume), status)]
+        self._writer.commit(snapshot, step.commits, puts)
+        if self._host.known(volume) is None:
+            self._host.learn(volume, Known(OnHost.ABSENT))  # the plan claims without a device only if there was no trace
+
+    def _connect(self, step: Step, volume: str, snapshot: Snapshot) -> None:
+        """N2 and N3: the note, the connect with its checks, and the word that it is attached."""
+        connection = self._connection(volume, snapshot)
+        target = target_of(volume, connection)
+        note = _note(volume, connection)
+        self._host.write_note(note)
+        self._failpoint("CONNECT:noted")
+        self._host.doubt(volume)
+        device = self._connector.connect(target)
+        self._failpoint("CONNECT:called")
+        self._host.write_note(replace(note, details=device.details))
+        self._host.learn(volume, Known(OnHost.PRESENT, device, looked_at_s=self._clock.now()))
+        self._commit_attached(step, volume, snapshot, device)
+
+    def _report(self, step: Step, volume: str, snapshot: Snapshot) -> None:
+        """N3 for a device that is there already: after a restart, or when the status went missing."""
+        known = self._host.known(volume)
+        if known is None or known.device is None:
+            if known is not None and known.fault is not None:
+                raise known.fault
+            self._host.learn(volume, Known(OnHost.ABSENT))  # nothing usable: connect it properly
+            return
+        self._commit_attached(step, volume, snapshot, known.device)
+
+    def _commit_attached(self, step: Step, volume: str, snapshot: Snapshot, device: Device) -> None:
+        connection = self._connection(volume, snapshot)
+        status = self._status(AttachmentPhase.ATTACHED, connection.uid, connection.epoch, volume, snapshot)
+        protocol = (connection.conn_info or {}).get("driver_volume_type")
+        status = status.model_copy(update={"protocol": protocol, **_device_fields(device)})
+        self._writer.commit(snapshot, step.commits, [(self._key(Family.ATTACHMENT, volume), status)])
+
+    # --- detaching
+
+    def _disconnect(self, step: Step, volume: str, snapshot: Snapshot) -> None:
+        """N4: ends with the proof that nothing is left, or with the reason why not."""
+        target = self._host.target(volume, snapshot)
+        if target is None:
+            raise Retryable("neither a note nor a connection says how to disconnect it")
+        note = self._host.note(volume)
+        known = self._host.known(volume)
+        details = note.details if note else None
+        if details is None and known is not None and known.device is not None:
+            details = known.device.details
+        try:
+            self._connector.disconnect(target, details, flush=step.flush)
+        except Busy:
+            raise  # nothing was touched
+        except PortError:
+            self._host.doubt(volume)
+            raise
+        self._failpoint("DISCONNECT:called")
+        self._host.gone(volume)
+
+    def _release(self, step: Step, volume: str, snapshot: Snapshot) -> None:
+        """N5: the claim goes and `Released(e)` is said, in one transaction. Final for this epoch."""
+        claim = snapshot.value(self._key(Family.CLAIM, volume), Claim)
+        connection = snapshot.value(self._key(Family.CONNECTION, volume), Connection)
+        status = snapshot.value(self._key(Family.ATTACHMENT, volume), AttachmentStatus)
+        named = claim or connection or status
+        if named is None:
+            raise Conflict("nothing is left to release")
+        released = self._status(AttachmentPhase.RELEASED, named.uid, named.epoch, volume, snapshot)
+        deletes = [self._key(Family.CLAIM, volume)] if claim is not None else []
+        self._writer.commit(snapshot, step.commits, [(self._key(Family.ATTACHMENT, volume), released)], deletes)
+
+    # --- telling
+
+    def tell(self, volume: str, snapshot: Snapshot, error: PortError, next_try: str | None) -> None:
+        """Put the reason why the attachment is not settled into its status. Its phase and epoch stay."""
+        status = snapshot.value(self._key(Family.ATTACHMENT, volume), AttachmentStatus)
+        if status is None:
+            return
+        condition = _condition(error, status, rfc3339(self._clock.wall()))
+        after = status.model_copy(update={"conditions": (condition,), "next_try": next_try})
+        self._rewrite(volume, snapshot, status, after)
+
+    def _rewrite(self, volume: str, snapshot: Snapshot, before: AttachmentStatus, after: AttachmentStatus) -> None:
+        if after != before:
+            key = self._key(Family.ATTACHMENT, volume)
+            self._writer.commit(snapshot, (key,), [(key, after)])
+
+    # --- small words
+
+    def _key(self, family: Family, volume: str) -> Key:
+        return Key(family, (self._node, volume))
+
+    def _connection(self, volume: str, snapshot: Snapshot) -> Connection:
+        connection = snapshot.value(self._key(Family.CONNECTION, volume), Connection)
+        if connection is None:
+            raise Conflict("the connection is gone")
+        return connection
+
+    def _status(
+        self, phase: AttachmentPhase, uid: str, epoch: int, volume: str, snapshot: Snapshot
+    ) -> AttachmentStatus:
+        generation = snapshot.revision(self._key(Family.DESIRED_ATTACHMENT, volume))
+        boot = self._boot.current()
+        return AttachmentStatus(phase=phase, uid=uid, epoch=epoch, boot=boot, generation=generation)
+
+
+def _note(volume: str, connection: Connection) -> Note:
+    return Note(
+        volume=volume,
+        uid=connection.uid,
+        epoch=connection.epoch,
+        boot=connection.boot,
+        mode=connection.mode,
+        conn_info=connection.conn_info or {},
+        size_bytes=connection.size_bytes,
+        identity=connection.identity,
+    )
+
+
+def _device_fields(device: Device) -> dict[str, Any]:
+    """What of a verified device goes into the status."""
+    conditions: tuple[Condition, ...] = ()
+    return {
+        "connected": True,
+        "attached": True,
+        "path": device.path,
+        "device": device.device,
+        "identity": device.identity,
+        "size_bytes": device.size_bytes,
+        "read_only": device.read_only,
+        "paths_live": device.paths_live,
+        "paths_total": device.paths_total,
+        "conditions": conditions,
+        "next_try": None,
+    }
+
+
+def _condition(error: PortError, status: AttachmentStatus, now: str) -> Condition:
+    """The error as a condition; `since` is kept while the reason stays."""
+    detaching = status.phase is AttachmentPhase.ATTACHED
+    reason = type(error).__name__
+    if isinstance(error, Busy):
+        reason = "DeviceBusy"
+    elif not isinstance(error, IdentityMismatch):
+        reason = "DisconnectFailed" if detaching else "ConnectFailed"
+    kind = "Verified" if isinstance(error, IdentityMismatch) else "Released" if detaching else "Connected"
+    message = f"{error} ({', '.join(error.holders)})" if isinstance(error, Busy) and error.holders else str(error)
+    since = next((c.since for c in status.conditions if (c.type, c.reason) == (kind, reason)), now)
+    return Condition(
+        type=kind, status="False", reason=reason, message=message, since=since, observed_generation=status.generation
+    )

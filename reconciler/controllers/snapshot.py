@@ -1,0 +1,103 @@
+"""One look at the keys for one reconcile, and the transactions that rest on it.
+
+A reconcile sees each key once. What a step's transaction compares is exactly what was seen: the mod revision of each key that
+the planner named, or its absence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+from pydantic import BaseModel
+
+from reconciler.core.reading import Seen
+from reconciler.runtime.cache import Cache
+from reconciler.runtime.ports import Compare, Delete, Op, Put, Retryable, Store
+from schema.codec import encode
+from schema.keys import Key, Keyspace
+
+T = TypeVar("T", bound=BaseModel)
+
+
+class Conflict(Retryable):
+    """A fact that the step relied on has changed: nothing was done. The cache has been brought up to date."""
+
+
+class Snapshot:
+    """What one reconcile has seen."""
+
+    def __init__(self, cache: Cache, keyspace: Keyspace) -> None:
+        self._cache = cache
+        self._keyspace = keyspace
+        self._seen: dict[Key, Seen | None] = {}
+
+    def see(self, key: Key) -> Seen | None:
+        """The key as it was at the first look."""
+        if key not in self._seen:
+            item = self._cache.get(self._keyspace.path(key.family, *key.names))
+            self._seen[key] = (
+                None if item is None else Seen(self._cache.decoded(item), item.mod_revision, item.create_revision)
+            )
+        return self._seen[key]
+
+    def value(self, key: Key, model: type[T]) -> T | None:
+        """The value where it is there and readable."""
+        seen = self.see(key)
+        return seen.value if seen is not None and isinstance(seen.value, model) else None
+
+    def revision(self, key: Key) -> int:
+        """Mod revision, 0 where the key is absent."""
+        seen = self.see(key)
+        return 0 if seen is None else seen.mod_revision
+
+    def compares(self, keys: Iterable[Key]) -> list[Compare]:
+        return [
+            Compare(self._keyspace.path(key.family, *key.names), mod_revision=self.revision(key))
+            for key in dict.fromkeys(keys)
+        ]
+
+
+class Writer:
+    """Confirms and commits what rests on a snapshot, and applies our own writes to the cache at once.
+
+    Reading our own writes from the cache saves a round trip through the watch: the next step can be planned right away.
+    """
+
+    def __init__(self, store: Store, cache: Cache, keyspace: Keyspace) -> None:
+        self._store = store
+        self._cache = cache
+        self._keyspace = keyspace
+
+    def confirm(self, snapshot: Snapshot, keys: Iterable[Key], guard: Iterable[Compare] = ()) -> None:
+        """The read-only transaction right before an external call. Raises Conflict when the facts are no longer so."""
+        self._transact([*snapshot.compares(keys), *guard], ())
+
+    def commit(
+        self,
+        snapshot: Snapshot,
+        keys: Iterable[Key],
+        puts: Iterable[tuple[Key, BaseModel]] = (),
+        deletes: Iterable[Key] = (),
+        guard: Iterable[Compare] = (),
+    ) -> int:
+        """One write transaction; returns its revision. Raises Conflict, Oversize, UnknownOutcome and the store's errors."""
+        ops: list[Op] = [Put(self._path(key), encode(value)) for key, value in puts]
+        ops += [Delete(self._path(key)) for key in deletes]
+        return self._transact([*snapshot.compares(keys), *guard], tuple(ops))
+
+    def _transact(self, compares: list[Compare], ops: tuple[Op, ...]) -> int:
+        result = self._store.txn(compares, ops)
+        self._cache.settle(compares, ops, result)
+        if result.succeeded:
+            return result.revision
+        found = {key: item.mod_revision for key, item in result.found.items()}
+        changed = [
+            compare.key.removeprefix(self._keyspace.prefix)
+            for compare in compares
+            if compare.mod_revision is not None and found.get(compare.key, 0) != compare.mod_revision
+        ]
+        raise Conflict(f"changed meanwhile: {', '.join(changed) or 'the leader'}")
+
+    def _path(self, key: Key) -> str:
+        return self._keyspace.path(key.family, *key.names)

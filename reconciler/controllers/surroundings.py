@@ -1,0 +1,83 @@
+"""What the controller knows around one volume: which nodes have keys on it, who lives, who shares an identifier."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from reconciler.core.reading import Around
+from reconciler.runtime.cache import Cache
+from reconciler.runtime.ports import Item
+from schema.keys import Family, Key, Keyspace
+
+if TYPE_CHECKING:
+    from reconciler.controllers.keeper import Keeper
+
+BY_VOLUME = "volume"
+"""Cache index: keys by the volume they name."""
+BY_IDENTIFIER = "identifier"
+"""Cache index: `nodes/` keys by `<property>=<value>` of their connector properties."""
+
+IDENTIFIERS = ("initiator", "nqn", "nvme_hostid", "uuid", "wwpns")
+"""Connector properties that some protocol needs to be unique among nodes (DESIGN 3, step 2)."""
+
+
+def volume_of(keyspace: Keyspace, path: str) -> tuple[str, ...]:
+    """The index entry of a key under `BY_VOLUME`."""
+    key = keyspace.parse(path)
+    volume = key.volume if isinstance(key, Key) else None
+    return () if volume is None else (volume,)
+
+
+def identifiers_of(connector: Mapping[str, object]) -> Iterable[str]:
+    """The index entries of a node under `BY_IDENTIFIER`."""
+    for name in IDENTIFIERS:
+        value = connector.get(name)
+        for each in value if isinstance(value, list) else [value]:
+            if each:
+                yield f"{name}={each}"
+
+
+class Surroundings:
+    """Answers from the cache's indexes; nothing here walks all keys."""
+
+    def __init__(self, cache: Cache, keyspace: Keyspace, keepers: Mapping[str, Keeper]) -> None:
+        self._cache = cache
+        self._keyspace = keyspace
+        self._keepers = keepers
+
+    def around(self, volume: str) -> Around:
+        return Around(tuple(self._nodes(volume)), self._twin, self._boots, self._alive)
+
+    def _nodes(self, volume: str) -> Iterable[str]:
+        for item in self._cache.select(BY_VOLUME, volume):
+            key = self._keyspace.parse(item.key)
+            if isinstance(key, Key) and key.node is not None:
+                yield key.node
+
+    def _boots(self, family: Family, node: str) -> frozenset[str]:
+        folder = self._keyspace.folder(family, node)
+        return frozenset(item.key.removeprefix(folder) for item in self._cache.prefix(folder))
+
+    def _alive(self, node: str) -> bool:
+        return self._cache.get(self._keyspace.path(Family.ALIVE, node)) is not None
+
+    def _twin(self, node: str, backend: str) -> str | None:
+        """Another node that published one of this node's identifiers before it: the first keeps working (A17)."""
+        keeper = self._keepers.get(backend)
+        wanted = keeper.info.identifiers if keeper and keeper.info else ()
+        own = self._cache.get(self._keyspace.path(Family.NODE, node))
+        if own is None or not wanted:
+            return None
+        connector = getattr(self._cache.decoded(own), "connector", {})
+        for entry in identifiers_of(connector):
+            if entry.split("=", 1)[0] not in wanted:
+                continue
+            older = [item for item in self._cache.select(BY_IDENTIFIER, entry) if _before(item, own)]
+            if older:
+                return f"{older[0].key.rsplit('/', 1)[1]} ({entry.split('=', 1)[0]})"
+        return None
+
+
+def _before(item: Item, own: Item) -> bool:
+    return item.key != own.key and (item.create_revision, item.key) < (own.create_revision, own.key)

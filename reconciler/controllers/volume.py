@@ -1,0 +1,177 @@
+"""The controller's side of every volume: read, plan, confirm, act once, record.
+
+`reconcile` looks at one volume, asks `plan_volume` for the next step, and carries it out: a write, or one driver call between a
+confirming transaction and a recording one. After a step the volume is looked at again. A crash between any two lines is
+resumed by this same function, from the keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from pydantic import BaseModel
+
+from reconciler.controllers.keeper import Keeper
+from reconciler.controllers.snapshot import Conflict, Snapshot, Writer
+from reconciler.controllers.surroundings import Surroundings
+from reconciler.controllers.verdicts import Failure, remarks_of, rfc3339, user_key, verdict_changes
+from reconciler.controllers.volume_steps import VolumeSteps
+from reconciler.core.plan_volume import plan_volume
+from reconciler.core.reading import Memory, volume_view
+from reconciler.core.steps import Do, Plan, Step
+from reconciler.core.views import BackendView, VolumeView
+from reconciler.runtime.cache import Cache
+from reconciler.runtime.controller import Again, Done, Result
+from reconciler.runtime.ports import Clock, Compare, PortError, Store, Terminal, UnknownOutcome
+from schema.keys import Family, Key, Keyspace
+from schema.models import Record, VolumeSpec
+
+CREATION = (Do.CREATE, Do.EXTEND)
+"""Steps whose terminal failure only a new wish can cure."""
+
+
+@dataclass(slots=True)
+class _Known:
+    """What is remembered of one volume between two looks. Losing it costs repeated, idempotent calls."""
+
+    life: int = 0
+    memory: Memory = field(default_factory=Memory)
+    failures: dict[str, Failure] = field(default_factory=dict)
+
+
+class VolumeReconciler:
+    """Reconciles volumes by name. One per controller process, for all its backends."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        cache: Cache,
+        keyspace: Keyspace,
+        clock: Clock,
+        keepers: Mapping[str, Keeper],
+        cluster_guard: Callable[[], Compare | None],
+        mint_uid: Callable[[], str],
+        failpoint: Callable[[str], None],
+        observe_step: Callable[[str, Step, float, BaseException | None], None],
+    ) -> None:
+        self._cache = cache
+        self._keyspace = keyspace
+        self._clock = clock
+        self._keepers = keepers
+        self._cluster_guard = cluster_guard
+        self._writer = Writer(store, cache, keyspace)
+        self._surroundings = Surroundings(cache, keyspace, keepers)
+        self._steps = VolumeSteps(self._writer, mint_uid=mint_uid, failpoint=failpoint)
+        self._observe_step = observe_step
+        self._known: dict[str, _Known] = {}
+
+    def reconcile(self, volume: str) -> Result:
+        """One look at one volume, and at most one step. Raises what the step raised, for the queue to back off."""
+        snapshot = Snapshot(self._cache, self._keyspace)
+        backend = self._backend_of(snapshot, volume)
+        keeper = self._keepers.get(backend)
+        guard = keeper.guard if keeper else self._guard_of_strangers(backend)
+        if guard is None:
+            self._known.pop(volume, None)
+            return Done()
+        known = self._remember(volume, keeper)
+        view = self._view(snapshot, volume, keeper, backend, known)
+        plan = plan_volume(view)
+        if plan.step is None or keeper is None:
+            known.failures.clear()
+            return self._tell(snapshot, volume, view, plan, known, guard)
+        self._act(snapshot, volume, keeper, guard, plan.step, known)
+        return Again()
+
+    def failed(self, volume: str, delay_s: float) -> None:
+        """The queue will try the volume again in `delay_s` seconds: say so at the keys concerned."""
+        known = self._known.get(volume)
+        snapshot = Snapshot(self._cache, self._keyspace)
+        backend = self._backend_of(snapshot, volume)
+        keeper = self._keepers.get(backend)
+        guard = keeper.guard if keeper else None
+        if known is None or guard is None or not known.failures:
+            return
+        for failure in known.failures.values():
+            failure.next_try = rfc3339(self._clock.wall() + delay_s)
+        view = self._view(snapshot, volume, keeper, backend, known)
+        self._tell(snapshot, volume, view, plan_volume(view), known, guard)
+
+    # --- reading
+
+    def _backend_of(self, snapshot: Snapshot, volume: str) -> str:
+        """The backend that the volume is on; for one that is not made yet, the one it is wished for on."""
+        record = snapshot.value(Key(Family.RECORD, (volume,)), Record)
+        if record is not None:
+            return record.backend
+        spec = snapshot.value(Key(Family.DESIRED_VOLUME, (volume,)), VolumeSpec)
+        return spec.backend if spec is not None else ""
+
+    def _guard_of_strangers(self, backend: str) -> Compare | None:
+        """Keys that belong to no backend anybody serves are answered by the cluster's leader."""
+        served = backend and self._cache.get(self._keyspace.path(Family.BACKEND, backend)) is not None
+        return None if served else self._cluster_guard()
+
+    def _remember(self, volume: str, keeper: Keeper | None) -> _Known:
+        known = self._known.setdefault(volume, _Known())
+        if keeper is not None and known.life != keeper.life:
+            known.life = keeper.life
+            known.memory = Memory()
+        return known
+
+    def _view(self, snapshot: Snapshot, volume: str, keeper: Keeper | None, backend: str, known: _Known) -> VolumeView:
+        if keeper is not None:
+            picture = keeper.view()
+        else:
+            names = ", ".join(sorted(self._keepers)) or "none"
+            picture = BackendView(ready=False, fault=f"no controller serves backend {backend!r}; served here: {names}")
+        around = self._surroundings.around(volume)
+        return volume_view(snapshot.see, volume, around, picture, known.memory)
+
+    # --- acting
+
+    def _act(self, snapshot: Snapshot, volume: str, keeper: Keeper, guard: Compare, step: Step, known: _Known) -> None:
+        started = self._clock.now()
+        error: BaseException | None = None
+        try:
+            self._steps.carry_out(step, volume, snapshot, keeper.backend, guard, known.memory)
+        except PortError as caught:
+            error = caught
+            keeper.failed(caught)
+            self._note_failure(snapshot, volume, step, caught, known)
+            raise
+        else:
+            known.failures.pop(step.node, None)
+        finally:
+            self._observe_step(volume, step, self._clock.now() - started, error)
+
+    def _note_failure(self, snapshot: Snapshot, volume: str, step: Step, error: PortError, known: _Known) -> None:
+        if isinstance(error, Conflict):
+            return  # somebody was faster; the next look knows
+        if isinstance(error, Terminal) and step.do in CREATION:
+            known.memory.refused = str(error)
+            known.memory.refused_generation = snapshot.revision(Key(Family.DESIRED_VOLUME, (volume,)))
+        kind = (
+            "UnknownOutcome" if isinstance(error, UnknownOutcome) else f"{step.do.name.title().replace('_', '')}Failed"
+        )
+        aspect = "Exported" if step.node else "Available"
+        known.failures[step.node] = Failure(aspect, kind, f"{step.why}: {error}", "")
+
+    # --- telling
+
+    def _tell(
+        self, snapshot: Snapshot, volume: str, view: VolumeView, plan: Plan, known: _Known, guard: Compare
+    ) -> Result:
+        """Bring the verdicts on this volume's user keys up to date. No write where nothing changed."""
+        remarks = remarks_of(volume, plan.sayings, known.failures)
+        about = [user_key(volume, ""), *(user_key(volume, node) for node in view.nodes)]
+        puts, deletes = verdict_changes(snapshot, about, remarks, rfc3339(self._clock.wall()))
+        if puts or deletes:
+            touched: list[Key] = [key for key, _ in puts] + deletes
+            bodies: list[tuple[Key, BaseModel]] = list(puts)
+            self._writer.commit(snapshot, touched, bodies, deletes, (guard,))
+        if view.record is None and view.spec is None and not known.failures:
+            self._known.pop(volume, None)
+        return Done()

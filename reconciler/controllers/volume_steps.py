@@ -1,0 +1,369 @@
+"""How each of the controller's steps is carried out: what its transaction writes, which driver call goes before it.
+
+The rows are those of docs/PROTOCOL.md. Each function does one thing, at most one driver call, and leaves the rest to the
+next look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from pydantic import BaseModel
+
+from reconciler.controllers.keeper import volume_data
+from reconciler.controllers.snapshot import Conflict, Snapshot, Writer
+from reconciler.core.reading import Memory
+from reconciler.core.steps import Do, Step
+from reconciler.runtime.ports import Backend, Compare, Export, Reply, Terminal
+from schema.codec import Oversize
+from schema.keys import Family, Key
+from schema.models import (
+    AttachmentSpec,
+    Connection,
+    ExportIntent,
+    FenceStatement,
+    Grant,
+    Holder,
+    HolderPhase,
+    Intent,
+    NodeRecord,
+    Record,
+    VolumePhase,
+    VolumeSpec,
+    VolumeStatus,
+)
+
+Puts = list[tuple[Key, BaseModel]]
+
+
+class _Work:
+    """One step on one volume: what was seen, and the ways to confirm and commit."""
+
+    def __init__(self, step: Step, volume: str, snapshot: Snapshot, writer: Writer, guard: Compare) -> None:
+        self.step = step
+        self.volume = volume
+        self.snapshot = snapshot
+        self._writer = writer
+        self._guard = (guard,)
+        self.grant_key = Key(Family.GRANT, (volume,))
+        self.volume_key = Key(Family.VOLUME, (volume,))
+        self.record_key = Key(Family.RECORD, (volume,))
+        self.connection_key = Key(Family.CONNECTION, (step.node, volume))
+
+    def confirm(self) -> None:
+        self._writer.confirm(self.snapshot, self.step.confirms, self._guard)
+
+    def commit(self, puts: Puts, deletes: tuple[Key, ...] = ()) -> None:
+        try:
+            self._writer.commit(self.snapshot, self.step.commits, puts, deletes, self._guard)
+        except Oversize as error:
+            raise Terminal(f"can't be stored: {error}") from error
+
+    @property
+    def record(self) -> Record:
+        return _there(self.snapshot.value(self.record_key, Record))
+
+    @property
+    def grant(self) -> Grant:
+        return _there(self.snapshot.value(self.grant_key, Grant))
+
+    @property
+    def status(self) -> VolumeStatus:
+        return _there(self.snapshot.value(self.volume_key, VolumeStatus))
+
+    @property
+    def spec(self) -> VolumeSpec:
+        return _there(self.snapshot.value(Key(Family.DESIRED_VOLUME, (self.volume,)), VolumeSpec))
+
+    @property
+    def generation(self) -> int:
+        return self.snapshot.revision(Key(Family.DESIRED_VOLUME, (self.volume,)))
+
+    @property
+    def holder(self) -> Holder:
+        mine = [h for h in self.grant.holders if (h.node, h.epoch) == (self.step.node, self.step.epoch)]
+        return _there(mine[0] if mine else None)
+
+    def lists(self, holders: tuple[Holder, ...], **status: object) -> Puts:
+        """Both copies of the holder list, always written together (R8). The mirror leaves the connectors out."""
+        mirror = tuple(holder.model_copy(update={"connector": {}}) for holder in holders)
+        return [
+            (self.grant_key, self.grant.model_copy(update={"holders": holders})),
+            (self.volume_key, self.status.model_copy(update={"holders": mirror, **status})),
+        ]
+
+    def with_phase(self, phase: HolderPhase) -> tuple[Holder, ...]:
+        mine = self.holder
+        return tuple(h.model_copy(update={"phase": phase}) if h is mine else h for h in self.grant.holders)
+
+    def record_after(self, reply: Reply, **changes: object) -> Puts:
+        """The record, where the driver's own data or anything else in it changed."""
+        after = self.record.model_copy(update={"model": dict(reply.model), **changes})
+        return [] if after == self.record else [(self.record_key, after)]
+
+
+T = TypeVar("T")
+
+
+def _there(value: T | None) -> T:
+    """A key that the planner saw; gone only when the plan rests on something else than the snapshot."""
+    if value is None:
+        raise Conflict("a key that this step rests on is gone")
+    return value
+
+
+class VolumeSteps:
+    """Carries out the controller's steps.
+
+    Args:
+        mint_uid: a new Cinder volume id.
+        failpoint: told the name of each numbered point; crash tests make it kill the process.
+    """
+
+    def __init__(self, writer: Writer, *, mint_uid: Callable[[], str], failpoint: Callable[[str], None]) -> None:
+        self._writer = writer
+        self._mint_uid = mint_uid
+        self._failpoint = failpoint
+
+    def carry_out(
+        self, step: Step, volume: str, snapshot: Snapshot, backend: Backend, guard: Compare, memory: Memory
+    ) -> None:
+        """Do the step. Raises Conflict when its facts changed, otherwise the store's and the driver's errors."""
+        work = _Work(step, volume, snapshot, self._writer, guard)
+        self._failpoint(f"{step.do.name}:before")
+        if step.confirms:
+            work.confirm()
+            self._failpoint(f"{step.do.name}:confirmed")
+            self._call(work, backend, memory)
+        else:
+            self._write(work, memory)
+        self._failpoint(f"{step.do.name}:after")
+
+    # --- steps that only write
+
+    def _write(self, work: _Work, memory: Memory) -> None:
+        match work.step.do:
+            case Do.RESTORE_HOLDERS:
+                self._restore_holders(work)
+            case Do.GRANT:
+                self._grant(work)
+            case Do.REVOKE:
+                self._revoke(work)
+            case Do.FORGET:
+                self._forget(work, memory)
+            case Do.INTEND_CREATE:
+                self._intend_create(work)
+            case Do.INTEND_EXTEND:
+                after = work.record.model_copy(update={"intent": Intent.EXTEND, "target_gib": work.spec.size_gib})
+                status = work.status.model_copy(update={"phase": VolumePhase.EXTENDING})
+                work.commit([(work.record_key, after), (work.volume_key, status)])
+            case Do.INTEND_DELETE:
+                after = work.record.model_copy(update={"intent": Intent.DELETE})
+                status = work.status.model_copy(update={"phase": VolumePhase.DELETING})
+                work.commit([(work.record_key, after), (work.volume_key, status)])
+            case Do.FORGET_VOLUME:
+                work.commit([], (work.record_key, work.grant_key, work.volume_key))
+            case Do.UPDATE_VOLUME:
+                self._update_volume(work)
+            case other:
+                raise AssertionError(f"{other} is no step of the controller")
+
+    def _restore_holders(self, work: _Work) -> None:
+        """C0. The mirror has no connectors; the export intents do."""
+        grant = work.snapshot.value(work.grant_key, Grant)
+        if grant is not None:
+            record = work.record
+            mirror = tuple(holder.model_copy(update={"connector": {}}) for holder in grant.holders)
+            status = VolumeStatus(
+                uid=record.uid,
+                backend=record.backend,
+                phase=VolumePhase.RETAINED,  # the next look corrects it from the wish
+                size_gib=record.size_gib,
+                holders=mirror,
+            )
+            work.commit([(work.volume_key, status)])
+            return
+        connectors = {(e.node, e.epoch): e.connector for e in work.record.exports}
+        holders = tuple(
+            holder.model_copy(update={"connector": connectors.get((holder.node, holder.epoch), {})})
+            for holder in work.status.holders
+        )
+        work.commit([(work.grant_key, Grant(uid=work.record.uid, holders=holders))])
+
+    def _grant(self, work: _Work) -> None:
+        """C1. The epoch is the revision of the very grant that the transaction replaces: whatever happens, no two
+        transactions that succeed can have compared the same one (docs/decisions/0002)."""
+        node = work.step.node
+        grant = work.grant
+        past = [holder.epoch for holder in (*grant.holders, *work.status.holders)]
+        epoch = max([work.snapshot.revision(work.grant_key), *(e + 1 for e in past)])
+        wish = _there(work.snapshot.value(Key(Family.DESIRED_ATTACHMENT, (node, work.volume)), AttachmentSpec))
+        record = _there(work.snapshot.value(Key(Family.NODE, (node,)), NodeRecord))
+        holder = Holder(
+            node=node,
+            epoch=epoch,
+            boot=record.boot,
+            phase=HolderPhase.EXPORTING,
+            mode=wish.mode,
+            connector=record.connector,
+        )
+        intent = ExportIntent(node=node, epoch=epoch, mode=wish.mode, connector=record.connector)
+        after = work.record.model_copy(update={"exports": (*work.record.exports, intent)})
+        work.commit([*work.lists((*grant.holders, holder)), (work.record_key, after)])
+
+    def _revoke(self, work: _Work) -> None:
+        """C4: from here on nobody may use it; what conn_info may hold is taken out of the node's sight."""
+        puts = work.lists(work.with_phase(HolderPhase.REVOKED))
+        connection = work.snapshot.value(work.connection_key, Connection)
+        if connection is not None:
+            revoked = connection.model_copy(update={"phase": HolderPhase.REVOKED, "conn_info": None})
+            puts.append((work.connection_key, revoked))
+        if work.step.copies_fence:
+            names = (work.step.node, work.holder.boot)
+            statement = work.snapshot.value(Key(Family.FENCE, names), FenceStatement)
+            unreadable = FenceStatement(who="unknown", why="unknown", evidence="the operator's key can't be read")
+            puts.append((Key(Family.FENCED, names), statement or unreadable))
+        work.commit(puts)
+
+    def _forget(self, work: _Work, memory: Memory) -> None:
+        """C6. With the last holder both lists say so: `holders: []`."""
+        mine = (work.step.node, work.step.epoch)
+        rest = tuple(h for h in work.grant.holders if (h.node, h.epoch) != mine)
+        exports = tuple(e for e in work.record.exports if (e.node, e.epoch) != mine)
+        after = work.record.model_copy(update={"exports": exports})
+        work.commit([*work.lists(rest), (work.record_key, after)], (work.connection_key,))
+        for epochs in (memory.exported, memory.terminated, memory.unexported):
+            epochs.discard(work.step.epoch)
+
+    def _intend_create(self, work: _Work) -> None:
+        """V1: the uid is made and durable before the driver hears it; from here on the holder lists exist."""
+        spec, uid = work.spec, self._mint_uid()
+        intent = Intent.IMPORT if spec.import_ else Intent.CREATE
+        record = Record(
+            uid=uid,
+            backend=spec.backend,
+            size_gib=spec.size_gib or 0,
+            imported=intent is Intent.IMPORT,
+            on_delete=spec.on_delete,
+            intent=intent,
+            reference=spec.import_,
+        )
+        status = VolumeStatus(
+            uid=uid,
+            backend=spec.backend,
+            phase=VolumePhase.CREATING,
+            size_gib=spec.size_gib or 0,
+            generation=work.generation,
+        )
+        work.commit([(work.record_key, record), (work.volume_key, status), (work.grant_key, Grant(uid=uid))])
+
+    def _update_volume(self, work: _Work) -> None:
+        """V8: follow what the wish says about the volume as a whole, or that there is none."""
+        spec = work.snapshot.value(Key(Family.DESIRED_VOLUME, (work.volume,)), VolumeSpec)
+        phase = VolumePhase.AVAILABLE if spec else VolumePhase.RETAINED
+        status = work.status.model_copy(
+            update={"phase": phase, "generation": work.generation, "size_gib": work.record.size_gib}
+        )
+        puts: Puts = [(work.volume_key, status)]
+        if spec is not None and spec.on_delete != work.record.on_delete:
+            puts.append((work.record_key, work.record.model_copy(update={"on_delete": spec.on_delete})))
+        work.commit(puts)
+
+    # --- steps with a driver call
+
+    def _call(self, work: _Work, backend: Backend, memory: Memory) -> None:
+        match work.step.do:
+            case Do.EXPORT:
+                self._export(work, backend, memory)
+            case Do.CONNECT_EXPORT:
+                self._connect_export(work, backend)
+            case Do.TERMINATE:
+                self._terminate(work, backend, memory)
+            case Do.UNEXPORT:
+                self._unexport(work, backend, memory)
+            case Do.CREATE:
+                self._create(work, backend)
+            case Do.EXTEND:
+                self._extend(work, backend)
+            case Do.DELETE:
+                backend.delete(volume_data(work.volume, work.record))
+                self._failpoint("DELETE:called")
+                work.commit([], (work.record_key, work.grant_key, work.volume_key))
+            case other:
+                raise AssertionError(f"{other} makes no driver call")
+
+    def _export(self, work: _Work, backend: Backend, memory: Memory) -> None:
+        """C2, first call. A driver that changed its own data has it saved before it is asked for more."""
+        reply = backend.export(volume_data(work.volume, work.record), self._mine(work))
+        self._failpoint("EXPORT:called")
+        saved = work.record_after(reply)
+        if saved:
+            work.commit(saved)
+        memory.exported.add(work.step.epoch)
+
+    def _connect_export(self, work: _Work, backend: Backend) -> None:
+        """C2, second call, and C3: `ready` and the node's connection in one transaction."""
+        reply = backend.connect(volume_data(work.volume, work.record), self._mine(work))
+        self._failpoint("CONNECT_EXPORT:called")
+        holder = work.holder
+        connection = Connection(
+            uid=work.record.uid,
+            epoch=holder.epoch,
+            boot=holder.boot,
+            phase=HolderPhase.READY,
+            mode=holder.mode,
+            conn_info=dict(reply.conn_info or {}),
+            size_bytes=reply.size_bytes,
+            identity=reply.identity,
+        )
+        puts = [(work.connection_key, connection), *work.record_after(reply)]
+        if holder.phase is not HolderPhase.READY:
+            puts += work.lists(work.with_phase(HolderPhase.READY))
+        work.commit(puts)
+
+    def _terminate(self, work: _Work, backend: Backend, memory: Memory) -> None:
+        """C5, first call: with the connector that the export was made with (S7)."""
+        reply = backend.terminate(volume_data(work.volume, work.record), self._mine(work))
+        self._failpoint("TERMINATE:called")
+        self._save(work, reply)
+        memory.terminated.add(work.step.epoch)
+        if reply.shared:
+            memory.unexported.add(work.step.epoch)
+
+    def _unexport(self, work: _Work, backend: Backend, memory: Memory) -> None:
+        """C5, second call: nobody of any phase holds the volume besides the one that is being undone."""
+        reply = backend.unexport(volume_data(work.volume, work.record))
+        self._failpoint("UNEXPORT:called")
+        self._save(work, reply)
+        memory.unexported.add(work.step.epoch)
+
+    def _create(self, work: _Work, backend: Backend) -> None:
+        """V2, for a new volume and for one that is taken over."""
+        record = work.record
+        data = volume_data(work.volume, record)
+        imported = record.intent is Intent.IMPORT
+        reply = backend.adopt(data, record.reference or {}) if imported else backend.create(data)
+        self._failpoint("CREATE:called")
+        self._available(work, reply)
+
+    def _extend(self, work: _Work, backend: Backend) -> None:
+        """V4."""
+        record = work.record
+        reply = backend.extend(volume_data(work.volume, record), record.target_gib or record.size_gib)
+        self._failpoint("EXTEND:called")
+        self._available(work, reply)
+
+    def _available(self, work: _Work, reply: Reply) -> None:
+        changes = {"intent": None, "target_gib": None, "size_gib": reply.size_gib, "model": dict(reply.model)}
+        status = work.status.model_copy(update={"phase": VolumePhase.AVAILABLE, "size_gib": reply.size_gib})
+        work.commit([(work.record_key, work.record.model_copy(update=changes)), (work.volume_key, status)])
+
+    def _save(self, work: _Work, reply: Reply) -> None:
+        saved = work.record_after(reply)
+        if saved:
+            work.commit(saved)
+
+    def _mine(self, work: _Work) -> Export:
+        holder = work.holder
+        return Export(holder.node, holder.epoch, holder.mode, holder.connector)
