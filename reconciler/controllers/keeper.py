@@ -242,7 +242,9 @@ class Keeper:
         """Readiness is a fact that every volume of this backend may have waited for."""
         for family in (Family.DESIRED_VOLUME, Family.GRANT):
             for item in self._cache.prefix(self._keyspace.folder(family)):
-                self._enqueue(item.key.rsplit("/", 1)[1])
+                key = self._keyspace.parse(item.key)
+                if isinstance(key, Key):
+                    self._enqueue(key.names[0])
 
 
 def volume_data(volume: str, record: Record) -> VolumeData:

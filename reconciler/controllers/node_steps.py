@@ -125,7 +125,9 @@ class NodeSteps:
         puts = [(self._key(Family.CLAIM, volume), claim), (self._key(Family.ATTACHMENT, volume), status)]
         self._writer.commit(snapshot, step.commits, puts)
         if self._host.known(volume) is None:
-            self._host.learn(volume, Known(OnHost.ABSENT))  # the plan claims without a device only if there was no trace
+            self._host.learn(
+                volume, Known(OnHost.ABSENT)
+            )  # the plan claims without a device only if there was no trace
 
     def _connect(self, step: Step, volume: str, snapshot: Snapshot) -> None:
         """N2 and N3: the note, the connect with its checks, and the word that it is attached."""

@@ -77,7 +77,7 @@ class VolumeReconciler:
             self._known.pop(volume, None)
             return Done()
         known = self._remember(volume, keeper)
-        view = self._view(snapshot, volume, keeper, backend, known)
+        view = self._view(snapshot, volume, keeper, known)
         plan = plan_volume(view)
         if plan.step is None or keeper is None:
             known.failures.clear()
@@ -96,7 +96,7 @@ class VolumeReconciler:
             return
         for failure in known.failures.values():
             failure.next_try = rfc3339(self._clock.wall() + delay_s)
-        view = self._view(snapshot, volume, keeper, backend, known)
+        view = self._view(snapshot, volume, keeper, known)
         self._tell(snapshot, volume, view, plan_volume(view), known, guard)
 
     # --- reading
@@ -121,12 +121,12 @@ class VolumeReconciler:
             known.memory = Memory()
         return known
 
-    def _view(self, snapshot: Snapshot, volume: str, keeper: Keeper | None, backend: str, known: _Known) -> VolumeView:
+    def _view(self, snapshot: Snapshot, volume: str, keeper: Keeper | None, known: _Known) -> VolumeView:
         if keeper is not None:
             picture = keeper.view()
         else:
             names = ", ".join(sorted(self._keepers)) or "none"
-            picture = BackendView(ready=False, fault=f"no controller serves backend {backend!r}; served here: {names}")
+            picture = BackendView(ready=False, known=False, fault=f"served here: {names}")
         around = self._surroundings.around(volume)
         return volume_view(snapshot.see, volume, around, picture, known.memory)
 

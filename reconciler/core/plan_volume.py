@@ -450,5 +450,8 @@ def _backend_saying(view: VolumeView, name: str, aspect: Aspect) -> Saying:
     backend = record.backend if isinstance(record, RecordView) else ""
     if not backend and isinstance(view.spec, SpecView):
         backend = view.spec.backend
+    if not view.backend.known:
+        message = f"no controller serves backend {backend!r}; {view.backend.fault}"
+        return Saying(name, Aspect.GRANTED if name else Aspect.ACCEPTED, "UnknownBackend", message, "user")
     message = f"backend {backend} is not ready: {view.backend.fault or 'not set up yet'}"
     return Saying(name, aspect, "BackendNotReady", message, f"backend {backend}")

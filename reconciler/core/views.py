@@ -110,6 +110,8 @@ class BackendView(NamedTuple):
     fault: str = ""
     extends: bool = True
     imports: bool = True
+    known: bool = True
+    """False: no controller serves a backend of this name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,43 @@
+# Everything a developer or CI does, each in one command. The first one on a fresh machine sets up what it needs.
+.PHONY: help setup demo test test-fast check e2e bench sim drivers clean
+.DEFAULT_GOAL := help
+PYTEST := .venv/bin/python -m pytest
+
+help: ## this list
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: ## make .venv ready (as root also install missing host packages)
+	@tools/setup
+
+demo: setup ## start etcd, a controller and nodes, and attach a volume for real (KEEP=1: stay up)
+	@.venv/bin/python -m tools.demo $(if $(KEEP),--keep)
+
+test: setup ## all tests but the end-to-end ones
+	$(PYTEST) --ignore=tests/e2e $(ARGS)
+
+test-fast: setup ## tests of less than a minute altogether
+	$(PYTEST) --ignore=tests/e2e -m 'not slow' $(ARGS)
+
+check: setup ## style, types, architecture, documentation
+	.venv/bin/ruff check . && .venv/bin/ruff format --check .
+	.venv/bin/mypy --strict
+	.venv/bin/lint-imports
+	.venv/bin/python tools/check_docs.py
+
+e2e: setup ## end-to-end tests on real kernels, in guests (needs root)
+	tests/e2e/prepare.sh
+	BRICKWORK_E2E_REQUIRED=1 $(PYTEST) tests/e2e $(ARGS)
+
+bench: setup ## how fast, and what it costs
+	@for file in tests/bench/[a-z]*.py; do .venv/bin/python -m tests.bench.$$(basename $$file .py) || exit 1; done
+
+sim: setup ## the simulator: SEED=7 for one run, SEEDS=1000 for many
+	@test -d tests/sim || { echo "the simulator (tests/sim) comes later" >&2; exit 1; }
+	.venv/bin/python -m tests.sim $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
+
+drivers: setup ## every Cinder driver, what it speaks, and what is missing for it here
+	@.venv/bin/python tools/drivers.py
+
+clean: ## remove what the other commands made
+	rm -rf --one-file-system .venv .state build *.egg-info .*_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,108 @@
+"""`brickctl delete`: wishes taken back. What happens to a volume's data is said before."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+
+import click
+
+from client.exits import Exit, Misuse, Unmet
+from client.known import Known, Reader
+from client.manifests import read
+from client.names import Ref, not_found, refs
+from client.session import Session
+from client.writing import Change, label, write
+from schema.codec import Malformed
+from schema.keys import Family, Key
+from schema.models import VolumeSpec, VolumeStatus
+
+FAMILY_OF = {
+    "volume": Family.DESIRED_VOLUME,
+    "attachment": Family.DESIRED_ATTACHMENT,
+    "node": Family.DESIRED_NODE,
+}
+
+
+@click.command()
+@click.argument("objects", nargs=-1, metavar="[KIND NAME...]")
+@click.option("-f", "--filename", "files", multiple=True, metavar="FILE", help="Delete what this manifest names, or -.")
+@click.option("--yes", is_flag=True, help="Do not ask before data is lost.")
+@click.pass_obj
+def delete(session: Session, objects: tuple[str, ...], files: tuple[str, ...], yes: bool) -> None:
+    """Take back wishes for volumes, attachments or nodes.
+
+    \b
+    brickctl delete attachment web-1/data
+    brickctl delete volume data logs
+    brickctl delete -f manifest.yaml
+
+    A volume keeps its data unless its spec says on_delete: delete; then it is asked for on a terminal, or --yes says so. An
+    attachment is detached once nothing uses the device. A node's wish holds its cordons: deleting it opens the node.
+    """
+    if bool(objects) == bool(files):
+        raise Misuse("say what to delete: either KIND NAME... or -f FILE")
+    if files:
+        wanted = [wish.key for wish in read(files, sys.stdin)]
+    else:
+        wanted = [Key(FAMILY_OF[each.kind], each.names) for each in refs(objects, tuple(FAMILY_OF))]
+    reader = Reader(session.store, session.keyspace)
+    statuses = [Key(Family.VOLUME, key.names) for key in wanted if key.family is Family.DESIRED_VOLUME]
+    known = reader.together([*wanted, *statuses])
+    known.must_see(*(key.family for key in wanted))
+    present = [key for key in dict.fromkeys(wanted) if known.see(key) is not None]
+    _warn(session, known, present, yes)
+    if present:
+        write(session.store, known, [Change(key, None) for key in present])
+    for key in present:
+        click.echo(f"{label(key)} deleted")
+    _tell_missing(reader, [key for key in wanted if key not in present], strict=not files)
+
+
+def _warn(session: Session, known: Known, keys: Iterable[Key], yes: bool) -> None:
+    """Say what each volume's data is in for; ask before any is lost, where somebody is there to be asked."""
+    losing = []
+    for key in keys:
+        if key.family is Family.DESIRED_VOLUME:
+            lost, text = fate(known, key.names[0])
+            click.echo(text, err=True)
+            losing += [key.names[0]] if lost else []
+    if losing and not yes and session.interactive():
+        question = f"Delete the data of {', '.join(losing)}?"
+        if not click.confirm(question, default=False, err=True):
+            raise Unmet("nothing was deleted")
+
+
+def fate(known: Known, volume: str) -> tuple[bool, str]:
+    """Whether the data may be lost when the wish goes, and a sentence on what becomes of it."""
+    spec = known.value(Key(Family.DESIRED_VOLUME, (volume,)), VolumeSpec)
+    status = known.value(Key(Family.VOLUME, (volume,)), VolumeStatus)
+    holders = [holder.node for holder in status.holders] if isinstance(status, VolumeStatus) else []
+    once = f" once it is detached from {', '.join(holders)}" if holders else ""
+    if spec is None or isinstance(spec, Malformed):
+        return (
+            True,
+            f"volume {volume}: its spec can't be read; the last one that could decides whether data is deleted{once}",
+        )
+    size = status.size_gib if isinstance(status, VolumeStatus) else spec.size_gib
+    what = f"volume {volume} ({size} GiB on {spec.backend})"
+    if spec.import_ is not None:
+        return False, f"{what}: its data is retained, as of everything imported; wish for it again to take it back"
+    if spec.on_delete == "delete":
+        return True, f"{what}: its data WILL BE DELETED{once} (on_delete: delete)"
+    return False, f"{what}: its data is retained (on_delete: retain); wish for it again to take it back"
+
+
+def _tell_missing(reader: Reader, missing: list[Key], *, strict: bool) -> None:
+    """By name, what is not there is an error; by manifest, it is as wished."""
+    if not missing:
+        return
+    if not strict:
+        for key in missing:
+            click.echo(f"{label(key)} absent")
+        return
+    for key in missing:
+        present = ("/".join(each.names) for each in reader.families(key.family).keys(key.family))
+        meant = Ref(label(key).split("/")[0], key.names)
+        click.echo(f"Error: {not_found(meant, present).message}", err=True)
+    click.get_current_context().exit(int(Exit.NOT_FOUND))

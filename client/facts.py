@@ -1,0 +1,205 @@
+"""From keys to facts, and from facts to summaries: what of the keys concerns one object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from client.known import Known, Reader
+from schema.codec import Malformed
+from schema.keys import VERDICT_OF, Family, Key
+from schema.models import (
+    Alive,
+    AttachmentSpec,
+    AttachmentStatus,
+    BackendStatus,
+    Claim,
+    FenceStatement,
+    NodeRecord,
+    NodeSpec,
+    Verdict,
+    VolumeSpec,
+    VolumeStatus,
+)
+from schema.summary import (
+    AttachmentFacts,
+    AttachmentSummary,
+    BackendSummary,
+    NodeFacts,
+    NodeSummary,
+    VolumeFacts,
+    VolumeSummary,
+    summarise_attachment,
+    summarise_backend,
+    summarise_node,
+    summarise_volume,
+)
+
+PAIR_FAMILIES = (Family.DESIRED_ATTACHMENT, Family.CLAIM, Family.ATTACHMENT)
+ATTACHMENT_FAMILIES = (
+    *PAIR_FAMILIES,
+    Family.VERDICT_ATTACHMENT,
+    Family.DESIRED_VOLUME,
+    Family.VOLUME,
+    Family.NODE,
+    Family.ALIVE,
+    Family.FENCE,
+    Family.FENCED,
+    Family.BACKEND,
+)
+VOLUME_FAMILIES = (Family.DESIRED_VOLUME, Family.VOLUME, Family.VERDICT_VOLUME)
+NODE_FAMILIES = (
+    Family.DESIRED_NODE,
+    Family.NODE,
+    Family.ALIVE,
+    Family.VERDICT_NODE,
+    Family.FENCE,
+    Family.FENCED,
+    *PAIR_FAMILIES,
+)
+
+
+# --- attachments ---------------------------------------------------------------------------------------------------------
+
+
+def keys_around(node: str, volume: str) -> list[Key]:
+    """The keys that an attachment's summary rests on, but for fences and the backend."""
+    pair = (node, volume)
+    keys = [Key(family, pair) for family in (*PAIR_FAMILIES, Family.VERDICT_ATTACHMENT)]
+    keys += [Key(family, (volume,)) for family in (Family.VOLUME, Family.DESIRED_VOLUME)]
+    return keys + [Key(family, (node,)) for family in (Family.NODE, Family.ALIVE)]
+
+
+def read_attachment(reader: Reader, node: str, volume: str) -> Known:
+    """One attachment with everything around it."""
+    known = reader.together(keys_around(node, volume))
+    for family in (Family.FENCE, Family.FENCED):
+        reader.more(known, family, node)
+    backend = backend_of(known, volume)
+    return reader.together([Key(Family.BACKEND, (backend,))], known) if backend else known
+
+
+def backend_of(known: Known, volume: str) -> str:
+    """The backend a volume is on, or is wished for on."""
+    for key, model in (
+        (Key(Family.VOLUME, (volume,)), VolumeStatus),
+        (Key(Family.DESIRED_VOLUME, (volume,)), VolumeSpec),
+    ):
+        value = known.value(key, model)
+        if isinstance(value, VolumeStatus | VolumeSpec):
+            return value.backend
+    return ""
+
+
+def attachment_facts(known: Known, node: str, volume: str) -> AttachmentFacts:
+    """The keys of one attachment, decoded."""
+    wish = Key(Family.DESIRED_ATTACHMENT, (node, volume))
+    status = known.value(Key(Family.VOLUME, (volume,)), VolumeStatus)
+    backend = backend_of(known, volume)
+    return AttachmentFacts(
+        node=node,
+        volume=volume,
+        wish=known.value(wish, AttachmentSpec),
+        generation=known.revision_of(wish),
+        verdict=known.value(Key(VERDICT_OF[wish.family], wish.names), Verdict),
+        holders=status.holders if isinstance(status, VolumeStatus) else status,
+        claim=known.value(Key(Family.CLAIM, (node, volume)), Claim),
+        status=known.value(Key(Family.ATTACHMENT, (node, volume)), AttachmentStatus),
+        record=known.value(Key(Family.NODE, (node,)), NodeRecord),
+        alive=known.value(Key(Family.ALIVE, (node,)), Alive),
+        fenced=known.boots(node),
+        backend_name=backend,
+        backend=known.value(Key(Family.BACKEND, (backend,)), BackendStatus) if backend else None,
+    )
+
+
+def attachment(known: Known, node: str, volume: str) -> AttachmentSummary:
+    return summarise_attachment(attachment_facts(known, node, volume))
+
+
+def pairs(known: Known) -> list[tuple[str, str]]:
+    """(node, volume) of every attachment that any key speaks of."""
+    found = {(key.names[0], key.names[1]) for key in known.keys(*PAIR_FAMILIES)}
+    for key in known.keys(Family.VOLUME):
+        status = known.value(key, VolumeStatus)
+        if isinstance(status, VolumeStatus):
+            found |= {(holder.node, key.names[0]) for holder in status.holders}
+    return sorted(found)
+
+
+SKEW = ("GrantMissing", "StatusMissing", "ClaimMissing", "KeysMissing", "ClaimAfterRelease", "OldBoot")
+"""Doubts that may come from families listed one after another."""
+
+
+def all_attachments(reader: Reader) -> tuple[Known, list[AttachmentSummary]]:
+    """Every attachment. A row that looks doubtful is read again, its keys together."""
+    known = reader.families(*ATTACHMENT_FAMILIES)
+    rows = [attachment(known, node, volume) for node, volume in pairs(known)]
+    again = [row for row in rows if row.reason in SKEW]
+    if again:
+        reader.together([key for row in again for key in keys_around(row.node, row.volume)], known)
+        rows = [attachment(known, row.node, row.volume) if row in again else row for row in rows]
+    return known, rows
+
+
+# --- volumes, nodes, backends --------------------------------------------------------------------------------------------
+
+
+def volume(known: Known, name: str) -> VolumeSummary:
+    wish = Key(Family.DESIRED_VOLUME, (name,))
+    return summarise_volume(
+        VolumeFacts(
+            volume=name,
+            spec=known.value(wish, VolumeSpec),
+            generation=known.revision_of(wish),
+            status=known.value(Key(Family.VOLUME, (name,)), VolumeStatus),
+            verdict=known.value(Key(Family.VERDICT_VOLUME, (name,)), Verdict),
+        )
+    )
+
+
+def volume_keys(name: str) -> list[Key]:
+    return [Key(family, (name,)) for family in (Family.DESIRED_VOLUME, Family.VOLUME, Family.VERDICT_VOLUME)]
+
+
+def node(known: Known, name: str) -> NodeSummary:
+    wish = Key(Family.DESIRED_NODE, (name,))
+    return summarise_node(
+        NodeFacts(
+            node=name,
+            spec=known.value(wish, NodeSpec),
+            generation=known.revision_of(wish),
+            record=known.value(Key(Family.NODE, (name,)), NodeRecord),
+            alive=known.value(Key(Family.ALIVE, (name,)), Alive),
+            verdict=known.value(Key(Family.VERDICT_NODE, (name,)), Verdict),
+            fences=tuple(fences(known, name)),
+            volumes=tuple(sorted({key.names[1] for key in known.below(name, *PAIR_FAMILIES)})),
+        )
+    )
+
+
+def fences(known: Known, name: str) -> Iterator[tuple[str, FenceStatement | Malformed]]:
+    """The statements against boots of a node, the operator's own before the controller's copy."""
+    for boot in sorted(known.boots(name)):
+        for family in (Family.FENCE, Family.FENCED):
+            statement = known.value(Key(family, (name, boot)), FenceStatement)
+            if statement is not None:
+                yield boot, statement
+                break
+
+
+def backend(known: Known, name: str) -> BackendSummary:
+    return summarise_backend(name, known.value(Key(Family.BACKEND, (name,)), BackendStatus))
+
+
+def names(known: Known, *families: Family) -> list[str]:
+    """The first names in some families, in order."""
+    return sorted({key.names[0] for key in known.keys(*families)})
+
+
+def read_node(reader: Reader, name: str) -> Known:
+    """One node with everything around it."""
+    single = (Family.DESIRED_NODE, Family.NODE, Family.ALIVE, Family.VERDICT_NODE)
+    known = reader.together([Key(family, (name,)) for family in single])
+    for family in (Family.FENCE, Family.FENCED, *PAIR_FAMILIES):
+        reader.more(known, family, name)
+    return known

@@ -1,0 +1,235 @@
+"""`brickctl get`: lists, in every format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import click
+
+from client import facts, output, shapes
+from client.exits import Misuse
+from client.known import Known, Reader
+from client.names import Ref, kind_of, not_found, ref
+from client.output import Table, age
+from client.session import Session
+from schema.keys import Family, Key
+from schema.models import Spec
+from schema.summary import AttachmentSummary, BackendSummary, NodeSummary, State, VolumeState, VolumeSummary
+
+Summary = AttachmentSummary | VolumeSummary | NodeSummary | BackendSummary
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One object: what to tell of it in tables, and its whole shape."""
+
+    summary: Summary
+    shape: shapes.Shape
+
+
+@click.command()
+@click.argument("kind", metavar="KIND")
+@click.argument("name", required=False)
+@click.option("--node", help="Attachments of this node only.")
+@click.option("--volume", help="Attachments of this volume only.")
+@output.option
+@click.pass_obj
+def get(session: Session, kind: str, name: str | None, node: str | None, volume: str | None, form: str) -> None:
+    """List volumes, attachments, nodes or backends.
+
+    \b
+    brickctl get attachments
+    brickctl get attachment web-1/data -o yaml
+    brickctl get volumes -o wide
+    brickctl get attachment web-1/data -o jsonpath=.status.path
+
+    KIND is volumes, attachments, nodes or backends; the name of an attachment is NODE/VOLUME. Wide tells of every
+    unsettled row who is waited for, and why. What yaml prints may be applied again.
+    """
+    kind, _, named = kind.partition("/")
+    kind, name = kind_of(kind), named or name
+    if (node or volume) and (kind != "attachment" or name):
+        raise Misuse("--node and --volume choose among attachments; they take no name beside them")
+    reader = Reader(session.store, session.keyspace)
+    if name is not None:
+        meant = ref(kind, name)
+        found = [find(reader, meant)]
+    else:
+        known, found = everything(reader, kind)
+        _tell_oddities(known)
+        found = [each for each in found if _chosen(each.shape, node, volume)]
+    if not found and form in ("table", "wide"):
+        click.echo(f"no {kind}s", err=True)
+        return
+    now = session.clock.wall()
+    output.show(
+        form, [each.shape for each in found], single=name is not None, table=lambda wide: table(kind, found, wide, now)
+    )
+
+
+def _chosen(shape: shapes.Shape, node: str | None, volume: str | None) -> bool:
+    return node in (None, shape.get("node")) and volume in (None, shape.get("volume"))
+
+
+def _tell_oddities(known: Known) -> None:
+    for family in sorted(known.denied, key=lambda each: each.path):
+        click.echo(f"note: your user may not read {family.path}: what rests on it is left out or uncertain", err=True)
+    for stray in known.strays:
+        click.echo(f"note: {stray.path} means nothing: {stray.fault}", err=True)
+
+
+# --- finding -------------------------------------------------------------------------------------------------------------
+
+
+def everything(reader: Reader, kind: str) -> tuple[Known, list[Found]]:
+    """All objects of a kind."""
+    if kind == "attachment":
+        known, rows = facts.all_attachments(reader)
+        return known, [found_attachment(known, row) for row in rows]
+    families = {"volume": facts.VOLUME_FAMILIES, "node": facts.NODE_FAMILIES, "backend": (Family.BACKEND,)}[kind]
+    known = reader.families(*families)
+    make = {"volume": found_volume, "node": found_node, "backend": found_backend}[kind]
+    found = [make(known, name) for name in facts.names(known, *families)]
+    return known, [each for each in found if each.shape["status"]["state"] != VolumeState.ABSENT]
+
+
+def find(reader: Reader, meant: Ref) -> Found:
+    """The one object of that name. Raises NotFound."""
+    found = _find(reader, meant)
+    if found is None:
+        raise not_found(meant, ["/".join(_names(each.shape)) for each in everything(reader, meant.kind)[1]])
+    return found
+
+
+def _find(reader: Reader, meant: Ref) -> Found | None:
+    if meant.kind == "attachment":
+        node, volume = meant.names
+        known = facts.read_attachment(reader, node, volume)
+        told = facts.attachment(known, node, volume)
+        return None if told.state is State.DETACHED else found_attachment(known, told)
+    name = meant.names[0]
+    if meant.kind == "volume":
+        known = reader.together(facts.volume_keys(name))
+        found = found_volume(known, name)
+        return None if found.shape["status"]["state"] == VolumeState.ABSENT else found
+    if meant.kind == "node":
+        known = facts.read_node(reader, name)
+        return found_node(known, name) if name in facts.names(known, *facts.NODE_FAMILIES) else None
+    known = reader.together([Key(Family.BACKEND, (name,))])
+    return found_backend(known, name) if known.see(Key(Family.BACKEND, (name,))) else None
+
+
+def _names(shape: shapes.Shape) -> Sequence[str]:
+    return [shape["node"], shape["volume"]] if shape["kind"] == "Attachment" else [shape["name"]]
+
+
+def _spec(known: Known, family: Family, *names: str) -> object:
+    return known.value(Key(family, names), Spec)
+
+
+def found_attachment(known: Known, told: AttachmentSummary) -> Found:
+    spec = _spec(known, Family.DESIRED_ATTACHMENT, told.node, told.volume)
+    return Found(told, shapes.attachment(told, spec))
+
+
+def found_volume(known: Known, name: str) -> Found:
+    told = facts.volume(known, name)
+    return Found(told, shapes.volume(told, _spec(known, Family.DESIRED_VOLUME, name)))
+
+
+def found_node(known: Known, name: str) -> Found:
+    told, record = facts.node(known, name), known.see(Key(Family.NODE, (name,)))
+    spec = _spec(known, Family.DESIRED_NODE, name)
+    return Found(told, shapes.node(told, spec, record.value if record else None))
+
+
+def found_backend(known: Known, name: str) -> Found:
+    told = facts.backend(known, name)
+    return Found(told, shapes.backend(told))
+
+
+# --- tables --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A head, and the cell of an object. `wide`: only there."""
+
+    head: str
+    cell: Callable[[object, float], object]
+    wide: bool = False
+
+
+def _of(*names: str) -> Callable[[object, float], object]:
+    """The first of these attributes that says something."""
+    return lambda told, _now: next((value for name in names if (value := getattr(told, name, None))), "")
+
+
+def _age(name: str) -> Callable[[object, float], object]:
+    return lambda told, now: age(getattr(told, name), now)
+
+
+def _many(name: str) -> Callable[[object, float], object]:
+    return lambda told, _now: ",".join(getattr(told, name))
+
+
+_WHY = Column(
+    "WHY", lambda told, _now: getattr(told, "message", "") if getattr(told, "waits_for", "") else "", wide=True
+)
+_WAITS = Column("WAITS FOR", _of("waits_for"), wide=True)
+_NEXT = Column("NEXT TRY", _age("next_try"), wide=True)
+_STATE = (Column("STATE", _of("state")), Column("REASON", _of("reason")), Column("SINCE", _age("since")))
+
+COLUMNS: dict[str, tuple[Column, ...]] = {
+    "attachment": (
+        Column("NODE", _of("node")),
+        Column("VOLUME", _of("volume")),
+        *_STATE,
+        Column("PATH", _of("path")),
+        Column("MODE", _of("mode"), wide=True),
+        Column("PATHS", _of("paths"), wide=True),
+        Column("PROTOCOL", _of("protocol"), wide=True),
+        Column("DEVICE", _of("device"), wide=True),
+        _WAITS,
+        _NEXT,
+        _WHY,
+    ),
+    "volume": (
+        Column("NAME", _of("volume")),
+        *_STATE,
+        Column("GIB", _of("size_gib", "wanted_gib")),
+        Column("BACKEND", _of("backend")),
+        Column("HELD BY", _many("holders")),
+        Column("ON DELETE", _of("on_delete"), wide=True),
+        Column("UID", _of("uid"), wide=True),
+        _WAITS,
+        _NEXT,
+        _WHY,
+    ),
+    "node": (
+        Column("NAME", _of("node")),
+        *_STATE,
+        Column("VOLUMES", lambda told, _now: len(getattr(told, "volumes", ()))),
+        Column("BOOT", _of("boot"), wide=True),
+        Column("VERSION", lambda told, _now: getattr(told, "versions", {}).get("brickwork", ""), wide=True),
+        _WAITS,
+        _WHY,
+    ),
+    "backend": (
+        Column("NAME", _of("backend")),
+        *_STATE,
+        Column("PROTOCOL", _of("protocol")),
+        Column("CONTROLLER", _of("controller"), wide=True),
+        Column("DRIVER", _of("driver"), wide=True),
+        _WAITS,
+        _WHY,
+    ),
+}
+
+
+def table(kind: str, found: Iterable[Found], wide: bool, now: float) -> Table:
+    """Heads and rows."""
+    columns = [column for column in COLUMNS[kind] if wide or not column.wide]
+    rows = [[str(column.cell(each.summary, now)) for column in columns] for each in found]
+    return [column.head for column in columns], rows

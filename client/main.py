@@ -1,0 +1,120 @@
+"""`brickctl`: the command group, its options, and what an error means for the exit code."""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+
+from client.exits import Misuse, Unreachable
+
+COMMANDS: dict[str, str] = {
+    "apply": "Make wishes so, as manifests say.",
+    "attach": "Wish for a volume on a node.",
+    "detach": "Take back the wish for a volume on a node.",
+    "delete": "Take back wishes for volumes, attachments or nodes.",
+    "get": "List volumes, attachments, nodes or backends.",
+    "describe": "Tell everything about one object.",
+    "wait": "Wait until an object is as asked for.",
+    "explain": "Say what happens next, who waits for whom, and what to do.",
+}
+"""Each command and its line in `--help`. Its module, of the same name, is imported when it is run."""
+
+MODULE_OF = {"detach": "attach"}
+
+
+class Commands(click.Group):
+    """Imports a command's module only to run it, and translates errors of the store into exit codes."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"client.{MODULE_OF.get(cmd_name, cmd_name)}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from reconciler.runtime.ports import PortError, TooLarge, UnknownOutcome
+
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            ctx.exit(130)
+        except UnknownOutcome as error:
+            raise Unreachable(f"{error}; it may or may not have been written: run the same command again") from None
+        except TooLarge as error:
+            raise Misuse(str(error)) from None
+        except PortError as error:
+            raise Unreachable(str(error)) from None
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--endpoint", "-e", "endpoints", multiple=True, metavar="URL", help="An etcd endpoint; may be repeated.")
+@click.option("--cacert", type=click.Path(dir_okay=False), help="Certificate authorities to trust, PEM.")
+@click.option("--cert", type=click.Path(dir_okay=False), help="Client certificate, PEM; takes --key too.")
+@click.option("--key", type=click.Path(dir_okay=False), help="Private key of the client certificate, PEM.")
+@click.option(
+    "--user", metavar="NAME", help="User of etcd; the password comes from BRICKWORK_PASSWORD or is asked for."
+)
+@click.option("--prefix", help="Where Brickwork's keys are.  [default: /brickwork/v1/]")
+@click.option("--connect-timeout", type=click.FloatRange(min=0.1), metavar="SECONDS", help="How long to try etcd.")
+@click.option(
+    "--config", type=click.Path(dir_okay=False), help="Settings file.  [default: ~/.config/brickwork/client.yaml]"
+)
+@click.version_option(package_name="brickwork", prog_name="brickctl")
+@click.pass_context
+def cli(
+    ctx: click.Context,
+    endpoints: tuple[str, ...],
+    cacert: str | None,
+    cert: str | None,
+    key: str | None,
+    user: str | None,
+    prefix: str | None,
+    connect_timeout: float | None,
+    config: str | None,
+) -> None:
+    """Keeps block volumes attached to the hosts that should have them: the client.
+
+    It writes wishes to etcd and tells what became of them. Settings come from options, from the environment
+    (BRICKWORK_ENDPOINTS, BRICKWORK_CA_FILE, BRICKWORK_CERT_FILE, BRICKWORK_KEY_FILE, BRICKWORK_USER, BRICKWORK_PASSWORD,
+    BRICKWORK_PREFIX; etcdctl's variables serve too), or from the settings file.
+
+    Exit codes: 0 ok, 1 unmet, 2 usage, 3 conflict, 4 not found, 5 timeout, 6 unreachable, 7 blocked.
+    """
+    from client.session import Session
+    from client.settings import Given, default_file, from_environment, from_file, settle
+
+    if ctx.obj is None:
+        named = config or os.environ.get("BRICKWORK_CONFIG")
+        options = Given(
+            endpoints=endpoints or None,
+            ca_file=cacert,
+            cert_file=cert,
+            key_file=key,
+            user=user,
+            prefix=prefix,
+            connect_timeout_s=connect_timeout,
+        )
+        file = from_file(Path(named) if named else default_file(), needed=named is not None)
+        ctx.obj = Session(settle(options, from_environment(os.environ), file))
+    ctx.call_on_close(ctx.obj.close)
+
+
+def main() -> None:
+    """The entry point of the installed command."""
+    cli(prog_name="brickctl")
+
+
+if __name__ == "__main__":
+    main()

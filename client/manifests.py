@@ -1,0 +1,198 @@
+"""Manifests: YAML or JSON, several documents to a file, to specs.
+
+Everything is checked before anything is written. A fault says where it is (file, document, line, field) and what to write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from pydantic import ValidationError
+
+from client.documents import Document, parse
+from client.exits import Misuse
+from client.settings import did_you_mean
+from client.writing import label, unstorable
+from schema.keys import BadName, Family, Key, check_name
+from schema.models import AttachmentSpec, NodeSpec, Spec, VolumeSpec
+
+STDIN = "-"
+SUFFIXES = (".yaml", ".yml", ".json")
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """One document, understood: the key and what is to be in it."""
+
+    key: Key
+    spec: Spec
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    family: Family
+    model: type[Spec]
+    names: tuple[str, ...]
+    spec_needed: bool
+
+
+KINDS = {
+    "Volume": _Kind(Family.DESIRED_VOLUME, VolumeSpec, ("name",), spec_needed=True),
+    "Attachment": _Kind(Family.DESIRED_ATTACHMENT, AttachmentSpec, ("node", "volume"), spec_needed=False),
+    "Node": _Kind(Family.DESIRED_NODE, NodeSpec, ("name",), spec_needed=False),
+}
+
+IGNORED = ("status", "generation")
+"""What `get -o yaml` adds, so that its output may be applied again."""
+
+
+class _Fault(Exception):
+    """One fault of a document: the field's path, and what is wrong with it."""
+
+    def __init__(self, path: tuple[str | int, ...], message: str) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+def read(sources: Iterable[str], stdin: TextIO) -> list[Wish]:
+    """The wishes of all sources.
+
+    Args:
+        sources: files, folders (their *.yaml, *.yml and *.json), or `-`.
+
+    Raises:
+        Misuse: with every fault there is, a line each.
+    """
+    wishes: list[Wish] = []
+    faults: list[str] = []
+    for name, text in _texts(sources, stdin):
+        documents, fault = parse(name, text)
+        faults += [fault] if fault else []
+        for document in documents:
+            try:
+                wishes.append(understand(document))
+            except ExceptionGroup as group:
+                faults += [document.tell(each.path, str(each)) for each in group.exceptions if isinstance(each, _Fault)]
+    faults += _doubles(wishes)
+    if faults:
+        raise Misuse("\n".join([*faults, "Nothing was written."]))
+    if not wishes:
+        raise Misuse(f"no objects in {', '.join(sources)}")
+    return wishes
+
+
+def _texts(sources: Iterable[str], stdin: TextIO) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    for source in sources:
+        if source == STDIN:
+            found.append(("stdin", stdin.read()))
+            continue
+        path = Path(source)
+        files = sorted(each for each in path.iterdir() if each.suffix in SUFFIXES) if path.is_dir() else [path]
+        if not files:
+            raise Misuse(f"{source}: no {', '.join('*' + suffix for suffix in SUFFIXES)} in this folder")
+        for file in files:
+            try:
+                found.append((str(file), file.read_text(encoding="utf-8")))
+            except (OSError, UnicodeDecodeError) as error:
+                reason = error.strerror if isinstance(error, OSError) else error
+                raise Misuse(f"{file}: can't be read: {reason}") from None
+    return found
+
+
+def understand(document: Document) -> Wish:
+    """The wish of a document. Raises a group of its faults."""
+    body = document.body
+    if not isinstance(body, dict):
+        raise ExceptionGroup("", [_Fault((), "must be a mapping with kind and spec")])
+    name = body.get("kind")
+    kind = KINDS.get(name) if isinstance(name, str) else None
+    if kind is None:
+        raise ExceptionGroup("", [_Fault(("kind",), _kind_fault(name))])
+    faults: list[_Fault] = []
+    fields = ("kind", *kind.names, "spec")
+    for field in body:
+        if field not in fields and field not in IGNORED:
+            faults.append(_Fault((str(field),), _unknown(kind.model, str(field), fields)))
+    names = tuple(_name(body, field, faults) for field in kind.names)
+    spec = _spec(kind, body, faults)
+    if faults or spec is None:
+        raise ExceptionGroup("", faults)
+    return Wish(Key(kind.family, names), spec, document.place())
+
+
+def _unknown(model: type[Spec], field: str, known: tuple[str, ...]) -> str:
+    if field in fields_of(model):
+        return f"belongs into the spec: write spec: {{{field}: …}}"
+    return f"unknown field{did_you_mean(field, known)}"
+
+
+def fields_of(model: type[Spec]) -> list[str]:
+    """The fields as users write them."""
+    return sorted(info.alias or name for name, info in model.model_fields.items())
+
+
+def _kind_fault(name: object) -> str:
+    if name is None:
+        return f"is missing; write one of {', '.join(KINDS)}"
+    if name == "Backend":
+        return "backends are defined in the controller's settings, not in etcd"
+    return f"{name!r} is no kind{did_you_mean(str(name), tuple(KINDS))}"
+
+
+def _name(body: dict[str, Any], field: str, faults: list[_Fault]) -> str:
+    value = body.get(field)
+    if value is None:
+        faults.append(_Fault((field,), "is missing"))
+    elif not isinstance(value, str):
+        faults.append(_Fault((field,), f"must be text: write {field}: {str(value)!r}"))
+    else:
+        try:
+            return check_name(field, value)
+        except BadName as error:
+            faults.append(_Fault((field,), str(error).removeprefix(f"{field} ")))
+    return ""
+
+
+def _spec(kind: _Kind, body: dict[str, Any], faults: list[_Fault]) -> Spec | None:
+    given = body.get("spec")
+    if given is None:
+        if kind.spec_needed:
+            faults.append(_Fault(("spec",), "is missing"))
+        given = {} if not kind.spec_needed else None
+    elif not isinstance(given, dict):
+        faults.append(_Fault(("spec",), "must be a mapping"))
+        given = None
+    if given is None:
+        return None
+    try:
+        spec = kind.model.model_validate(given)
+    except ValidationError as error:
+        faults += [_field_fault(kind.model, each) for each in error.errors(include_url=False, include_input=False)]
+        return None
+    fault = unstorable(spec)
+    if fault:
+        faults.append(_Fault(("spec",), fault))
+    return spec
+
+
+def _field_fault(model: type[Spec], fault: Any) -> _Fault:
+    path, message = ("spec", *fault["loc"]), fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "extra_forbidden":
+        message = f"unknown field{did_you_mean(str(fault['loc'][-1]), fields_of(model))}"
+    return _Fault(path, message[:1].lower() + message[1:])
+
+
+def _doubles(wishes: list[Wish]) -> list[str]:
+    """The same object twice: which of the two is meant?"""
+    first: dict[Key, Wish] = {}
+    found = []
+    for wish in wishes:
+        other = first.setdefault(wish.key, wish)
+        if other is not wish:
+            found.append(f"{wish.where}: {label(wish.key)} is in {other.where} already")
+    return found

@@ -1,0 +1,141 @@
+"""What to do about a reason: the commands that would unblock, exactly as they are to be run. For `explain`.
+
+Nothing here forces anything. Where only a proof helps (a host that is off for certain), the statement to be made is printed;
+whoever makes it answers for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What the commands are about."""
+
+    prefix: str
+    node: str = ""
+    volume: str = ""
+    backend: str = ""
+    boot: str = ""
+    other: str = ""
+    """Who holds the volume instead."""
+
+
+_NODE_AWAY = (
+    "look at it: ssh {node} systemctl status brickwork-node",
+    "if the host is off for certain and can't write any more, state that, once, with your name to it:",
+    "  etcdctl put {prefix}fences/{node}/{boot} "
+    """'{{"who": "YOU", "why": "host is dead", "evidence": "HOW YOU KNOW that it is off"}}'""",
+    "never state it on silence alone: a host that is merely cut off still writes, and data would be lost",
+)
+_BACKEND_AWAY = (
+    "look at it: brickctl describe backend {backend}",
+    "it is tried again by itself; the controller's log has every try: journalctl -u brickwork-controller",
+)
+_BY_HAND = (
+    "a key was damaged or deleted by hand; nothing is undone on doubt",
+    "see the keys: etcdctl get --prefix --keys-only {prefix} | grep -w {volume}",
+    "restore the key named above from a backup of etcd, or ask whoever changed it",
+)
+_REBOOTED = (
+    "nothing, when brickwork-node runs there: it cleans up by itself",
+    "otherwise start it: ssh {node} systemctl start brickwork-node",
+)
+
+REMEDIES: dict[str, tuple[str, ...]] = {
+    # the node
+    "DeviceBusy": (
+        "end what the message names, on {node}: unmount it, stop the process, remove the mapping",
+        "find it: ssh {node} 'lsblk /dev/brickwork/{volume}; fuser -vm /dev/brickwork/{volume}'",
+        "to keep it attached instead, take the wish up again: brickctl attach {node} {volume}",
+    ),
+    "NodeSilent": _NODE_AWAY,
+    "NodeUnknown": (
+        "install and start the daemon there: ssh {node} systemctl enable --now brickwork-node",
+        "is the name right? brickctl get nodes",
+    ),
+    "NodeFenced": (
+        "start {node}: its daemon drops what the fenced boot left, and begins a new boot by itself",
+        "see the statement: brickctl describe node {node}",
+    ),
+    "OldBoot": _REBOOTED,
+    "ConnectFailed": (
+        "the message names the fault on {node}; it is tried again by itself",
+        "see every try: ssh {node} journalctl -u brickwork-node",
+    ),
+    "DisconnectFailed": (
+        "the message names the fault on {node}; it is tried again by itself, and nothing is forced",
+        "see every try: ssh {node} journalctl -u brickwork-node",
+    ),
+    "IdentityMismatch": (
+        "do not use the device: another one answered where {volume} was expected. It is kept for inspection",
+        "look at it on {node}: lsblk -o NAME,SIZE,WWN,SERIAL; multipath -ll",
+        "once the stale device or mapping is gone, it is tried again by itself",
+    ),
+    "DuplicateInitiator": (
+        "give {node} an identifier of its own (a cloned host keeps the original's), then restart its daemon:",
+        "  iSCSI: echo InitiatorName=$(iscsi-iname) > /etc/iscsi/initiatorname.iscsi; systemctl restart iscsid brickwork-node",
+        "  NVMe: nvme gen-hostnqn > /etc/nvme/hostnqn; uuidgen > /etc/nvme/hostid; systemctl restart brickwork-node",
+    ),
+    "Cordoned": (
+        "see the cordons: brickctl describe node {node}",
+        "open the node by applying kind: Node, name: {node} without them, or: brickctl delete node {node}",
+    ),
+    # the volume
+    "HeldBy": (
+        "it waits as designed: one node at a time",
+        "to move the volume here: brickctl detach {other} {volume}",
+    ),
+    "HeldByLeaving": (
+        "it waits as designed: {other} is to detach {volume} first",
+        "see what that waits for: brickctl explain {other} {volume}",
+    ),
+    "VolumeNotFound": (
+        "is the name right? brickctl get volumes",
+        "else wish for it: brickctl apply -f - with kind: Volume, name: {volume}, spec: {{backend: …, size_gib: …}}",
+    ),
+    "VolumeNotWanted": ("wish for the volume again: brickctl apply -f the manifest of {volume}",),
+    "VolumeNotReady": ("see what it waits for: brickctl explain {volume}",),
+    "NameTaken": (
+        "a retained volume has this name: match its backend and size (brickctl describe volume {volume}), or take another name",
+    ),
+    "BackendDiffers": ("put the former backend back into the spec; volumes do not move between backends",),
+    "SizeSmaller": ("put a size_gib into the spec that is not below the present size; volumes do not shrink",),
+    "ModeDiffers": ("brickctl detach {node} {volume}, wait until it is detached, and attach it again",),
+    "Malformed": (
+        "the message has the path of the fault; put a right value: brickctl apply -f, or brickctl attach {node} {volume}",
+    ),
+    "Refused": ("the driver refused for good; correct the spec as the message says, and apply it again",),
+    "ImportUnsupported": ("create the volume instead, or import it through a backend whose driver can",),
+    "ExtendUnsupported": ("put the former size_gib back into the spec",),
+    "ExtendRefused": ("correct size_gib as the message says, and apply it again",),
+    "ExtendWaitsForDetach": ("brickctl detach {other} {volume}; it grows then, and may be attached again",),
+    # the backend
+    "BackendNotReady": _BACKEND_AWAY,
+    "BackendUnknown": ("is the name right? brickctl get backends; backends are defined in the controller's settings",),
+    "UnknownOutcome": _BACKEND_AWAY,
+    # the operator
+    "OrphanExport": (
+        "the driver may still export {volume} from an earlier life; nothing is done about it on doubt",
+        "look at it on the array, and on the node named above; then restore records/{volume} from a backup of etcd",
+    ),
+    "Unreadable": _BY_HAND,
+    "HoldersUnknown": _BY_HAND,
+    "HoldersDiffer": _BY_HAND,
+    "RecordMissing": _BY_HAND,
+    "WaitingForController": (
+        "is a controller running? systemctl status brickwork-controller",
+        "who leads: etcdctl get --prefix {prefix}leaders/",
+    ),
+}
+
+for _call in ("Export", "ConnectExport", "Terminate", "Unexport", "Create", "Extend", "Delete"):
+    REMEDIES[f"{_call}Failed"] = _BACKEND_AWAY
+
+
+def remedy(reason: str, place: Place) -> list[str]:
+    """Lines to print; none where nothing needs to be done."""
+    texts = {name: getattr(place, name) for name in Place.__dataclass_fields__}
+    names = {key: text or key.upper() for key, text in texts.items()}
+    return [line.format(**names) for line in REMEDIES.get(reason, ())]

@@ -1,0 +1,101 @@
+"""One run of the client: the store it speaks to, the key space, and the time."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import click
+
+from client.exits import Misuse, Unreachable
+from client.settings import Settings
+from reconciler.adapters.clock import SystemClock
+from reconciler.runtime.ports import Clock, Denied, Store, Unavailable
+from schema.keys import Keyspace
+
+
+def _somebody_is_there() -> bool:
+    return sys.stdin.isatty()
+
+
+@dataclass(slots=True)
+class Session:
+    """What every command gets. Tests hand in a store and a time of their own."""
+
+    settings: Settings = field(default_factory=Settings)
+    given_store: Store | None = None
+    clock: Clock = field(default_factory=SystemClock)
+    interactive: Callable[[], bool] = _somebody_is_there
+    """Whether somebody is there to be asked."""
+    _end: Callable[[], None] | None = None
+
+    @property
+    def keyspace(self) -> Keyspace:
+        return Keyspace(self.settings.prefix)
+
+    @property
+    def store(self) -> Store:
+        """The store, dialled at first use, so that `--help` and faults in a manifest need none."""
+        if self.given_store is None:
+            self.given_store, self._end = dial(self.settings, self.interactive)
+        return self.given_store
+
+    def close(self) -> None:
+        """Hang up, if this session dialled."""
+        if self._end is not None:
+            self._end()
+
+
+def dial(settings: Settings, interactive: Callable[[], bool]) -> tuple[Store, Callable[[], None]]:
+    """Connect, trying again while nobody answers, until `connect_timeout_s` is over; the store, and how to close it."""
+    from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+
+    from reconciler.adapters.etcd.settings import EtcdSettings
+    from reconciler.adapters.etcd.store import EtcdStore
+
+    try:
+        store = EtcdStore(
+            EtcdSettings(
+                endpoints=settings.endpoints,
+                ca_file=settings.ca_file,
+                cert_file=settings.cert_file,
+                key_file=settings.key_file,
+                user=settings.user,
+                password=_password(settings, interactive),
+                attempt_timeout_s=min(2.0, settings.connect_timeout_s),
+                timeout_s=settings.connect_timeout_s,
+            )
+        )
+    except ValueError as error:
+        raise Misuse(str(error)) from None
+    attempts = Retrying(
+        retry=retry_if_exception_type(Unavailable),
+        stop=stop_after_delay(settings.connect_timeout_s),
+        wait=wait_random_exponential(multiplier=0.2, max=2),
+        reraise=True,
+    )
+    try:
+        attempts(_probe, store, settings.prefix)
+    except Unavailable as error:
+        store.close()
+        raise Unreachable(
+            f"{error}; is it running, and are the endpoints right ({', '.join(settings.endpoints)})?"
+        ) from None
+    return store, store.close
+
+
+def _probe(store: Store, prefix: str) -> None:
+    """Any answer will do: being refused is being heard."""
+    try:
+        store.get(f"{prefix}desired/")
+    except Denied:
+        return
+
+
+def _password(settings: Settings, interactive: Callable[[], bool]) -> str | None:
+    if settings.user is None or settings.password is not None:
+        return settings.password
+    if not interactive():
+        raise Misuse(f"user {settings.user}: set BRICKWORK_PASSWORD, or password_file in the settings file")
+    return str(click.prompt(f"Password of {settings.user}", hide_input=True, err=True))
