@@ -33,7 +33,7 @@ from reconciler.runtime.index import Index
 from reconciler.runtime.lease import LeaseSession
 from reconciler.runtime.ports import Compare, Item
 from schema.codec import Malformed, decode
-from schema.keys import CLUSTER, Family, Keyspace, Unparsable
+from schema.keys import CLUSTER, VERDICT_OF, Family, Keyspace, Unparsable
 from schema.models import NodeRecord
 
 PROGRAM = "brickwork-controller"
@@ -182,6 +182,8 @@ class ControllerDaemon:
             if key.desired:
                 shell.queue.add(path)
             return
+        if key.family in VERDICT_OF.values() and shell.cache.get(path) is not None:
+            return  # our own words: acting on them at once would undo the back-off that they tell of
         if key.volume is not None:
             shell.queue.add(key.volume)
         elif key.family in _AROUND_NODE:

@@ -147,6 +147,8 @@ class NodeDaemon:
         key = self._shell.keyspace.parse(path)
         if not isinstance(key, Key):
             return
+        if key.family is Family.ATTACHMENT and self._shell.cache.get(path) is not None:
+            return  # our own words: acting on them at once would undo the back-off that they tell of
         if key.volume is not None:
             self._shell.queue.add(key.volume)
         elif key.family in (Family.NODE, Family.FENCE):

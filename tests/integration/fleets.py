@@ -1,0 +1,94 @@
+"""What the tests with whole daemons share: a fleet of processes, wishes, and the proof that nothing is left."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from reconciler.runtime.ports import Delete, Put
+from schema.codec import decode_family, encode
+from schema.keys import Family, Key, Keyspace
+from tools.fleet import Fleet, wait_until
+
+KEYSPACE = Keyspace()
+STATE = Path(__file__).parents[2] / ".state"
+QUICK = {"lease_ttl_s": 2, "retry_base_s": 0.1, "retry_cap_s": 1.0}
+"""Daemon settings for tests: the shortest lease that etcd 3.4 grants, and little patience."""
+
+
+def value(fleet: Fleet, family: Family, *names: str) -> Any:
+    """The decoded value of a key, None when it is absent."""
+    item = fleet.store.get(KEYSPACE.path(family, *names))
+    return None if item is None else decode_family(family, item.value)
+
+
+def put(fleet: Fleet, family: Family, *names: str, text: str = "{}") -> None:
+    """Write a key as a user would with etcdctl."""
+    fleet.store.txn((), (Put(KEYSPACE.path(family, *names), text.encode()),))
+
+
+def delete(fleet: Fleet, family: Family, *names: str) -> None:
+    fleet.store.txn((), (Delete(KEYSPACE.path(family, *names)),))
+
+
+def wish_volume(fleet: Fleet, volume: str, backend: str = "files", **spec: Any) -> None:
+    put(fleet, Family.DESIRED_VOLUME, volume, text=json.dumps({"backend": backend, "size_gib": 1, **spec}))
+
+
+def attach(fleet: Fleet, node: str, volume: str, text: str = "{}") -> None:
+    put(fleet, Family.DESIRED_ATTACHMENT, node, volume, text=text)
+
+
+def detach(fleet: Fleet, node: str, volume: str) -> None:
+    delete(fleet, Family.DESIRED_ATTACHMENT, node, volume)
+
+
+def until_attached(fleet: Fleet, node: str, volume: str) -> Any:
+    """The attachment's status, once it says Attached."""
+
+    def look() -> Any:
+        status = value(fleet, Family.ATTACHMENT, node, volume)
+        return status if status is not None and status.attached and status.phase == "Attached" else None
+
+    return wait_until(f"{node}/{volume} is Attached", look, 60)
+
+
+def until_gone(fleet: Fleet, node: str, volume: str) -> None:
+    """Wait until no key and no holder of the attachment is left."""
+    wait_until(f"nothing is left of {node}/{volume}", lambda: not left_of(fleet, node, volume), 60)
+
+
+def left_of(fleet: Fleet, node: str, volume: str) -> list[str]:
+    """Every trace of an attachment: keys, holder entries, export intents, links, loop devices."""
+    families = (Family.CLAIM, Family.CONNECTION, Family.ATTACHMENT, Family.VERDICT_ATTACHMENT)
+    left = [f.path for f in families if fleet.store.get(KEYSPACE.path(f, node, volume))]
+    for family, field in ((Family.GRANT, "holders"), (Family.VOLUME, "holders"), (Family.RECORD, "exports")):
+        found = value(fleet, family, volume)
+        left += [f"{family.path}.{field}" for each in getattr(found, field, ()) if each.node == node]
+    if (fleet.folder / node / "dev" / volume).is_symlink():
+        left.append("link")
+    if (fleet.folder / node / "state" / "notes" / f"{volume}.json").exists():
+        left.append("note")
+    return left
+
+
+def loop_devices(fleet: Fleet) -> list[str]:
+    """Loop devices on files of this fleet."""
+    backing = Path("/sys/block").glob("loop*/loop/backing_file")
+    return [file.parent.parent.name for file in backing if file.read_text().startswith(str(fleet.files))]
+
+
+def until_ready(fleet: Fleet, *backends: str) -> None:
+    """Wait until the backends are led and ready."""
+
+    def look() -> bool:
+        found = [value(fleet, Family.BACKEND, name) for name in backends]
+        led = [value(fleet, Family.LEADER, name) for name in backends]
+        return all(status is not None and status.ready for status in found) and all(led)
+
+    wait_until(f"backends {', '.join(backends)} are ready", look, 60)
+
+
+def put_model(fleet: Fleet, key: Key, model: Any) -> None:
+    fleet.store.txn((), (Put(KEYSPACE.path(key.family, *key.names), encode(model)),))
