@@ -1,5 +1,5 @@
 # Everything a developer or CI does, each in one command. The first one on a fresh machine sets up what it needs.
-.PHONY: help setup demo test test-fast check e2e bench sim drivers clean
+.PHONY: help setup demo test test-fast check e2e crash bench sim drivers clean
 .DEFAULT_GOAL := help
 PYTEST := .venv/bin/python -m pytest
 
@@ -13,10 +13,10 @@ demo: setup ## start etcd, a controller and nodes, and attach a volume for real 
 	@.venv/bin/python -m tools.demo $(if $(KEEP),--keep)
 
 test: setup ## all tests but the end-to-end ones
-	$(PYTEST) --ignore=tests/e2e $(ARGS)
+	$(PYTEST) --ignore=tests/e2e --ignore=tests/crash $(ARGS)
 
 test-fast: setup ## tests of less than a minute altogether
-	$(PYTEST) --ignore=tests/e2e -m 'not slow' $(ARGS)
+	$(PYTEST) --ignore=tests/e2e --ignore=tests/crash -m 'not slow' $(ARGS)
 
 check: setup ## style, types, architecture, documentation
 	.venv/bin/ruff check . && .venv/bin/ruff format --check .
@@ -24,9 +24,13 @@ check: setup ## style, types, architecture, documentation
 	.venv/bin/lint-imports
 	.venv/bin/python tools/check_docs.py
 
-e2e: setup ## end-to-end tests on real kernels, in guests (needs root)
+e2e: setup ## end-to-end tests on real kernels in guests, and crashes at every step (needs root)
 	tests/e2e/prepare.sh
 	BRICKWORK_E2E_REQUIRED=1 $(PYTEST) tests/e2e $(ARGS)
+	$(PYTEST) tests/crash $(ARGS)
+
+crash: setup ## only that part of e2e: SIGKILL at every step of the daemons (needs root)
+	$(PYTEST) tests/crash $(ARGS)
 
 bench: setup ## how fast, and what it costs
 	@for file in tests/bench/[a-z]*.py; do .venv/bin/python -m tests.bench.$$(basename $$file .py) || exit 1; done

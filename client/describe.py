@@ -9,7 +9,7 @@ import click
 from client import facts, get, shapes
 from client.known import Reader
 from client.names import Ref, refs
-from client.output import age, print_table
+from client.output import age, one_line, print_table
 from client.session import Session
 from schema.codec import Malformed
 from schema.keys import Family, Key
@@ -69,7 +69,7 @@ def _field(name: str, value: object) -> None:
 def _plain(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(str(each) for each in value)
-    return " ".join(str(value).split()) if not isinstance(value, bool) else str(value).lower()
+    return one_line(str(value)) if not isinstance(value, bool) else str(value).lower()
 
 
 def _conditions(conditions: Sequence[Condition], now: float) -> None:
@@ -85,10 +85,9 @@ def _around(reader: Reader, meant: Ref, now: float) -> None:
     if meant.kind == "node":
         for line in _fences(reader, meant.names[0]):
             click.echo(line)
-    if meant.kind in ("node", "volume"):
-        role = "node" if meant.kind == "node" else "volume"
-        _, rows = get.everything(reader, "attachment")
-        _table("attachment", [each for each in rows if each.shape[role] == meant.names[0]], now)
+        _table("attachment", get.attachments(reader, node=meant.names[0])[1], now)
+    if meant.kind == "volume":
+        _table("attachment", get.attachments(reader, volume=meant.names[0])[1], now)
     if meant.kind == "backend":
         _, rows = get.everything(reader, "volume")
         _table("volume", [each for each in rows if _is_on(each, meant.names[0])], now)

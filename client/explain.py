@@ -10,7 +10,7 @@ from client import facts, planning
 from client.exits import Misuse
 from client.known import Known, Reader
 from client.names import Ref, checked, not_found
-from client.output import age
+from client.output import age, one_line
 from client.remedies import Place, remedy
 from client.session import Session
 from reconciler.core.steps import Plan
@@ -172,4 +172,5 @@ def _reason(told: VolumeSummary | AttachmentSummary) -> str:
 
 
 def _line(head: str, text: str) -> None:
-    click.echo(f"  {f'{head}:' if head else '':<11} {text}")
+    indent = len(text) - len(text.lstrip())
+    click.echo(f"  {f'{head}:' if head else '':<11} {' ' * indent}{one_line(text)}")

@@ -26,6 +26,7 @@ from schema.summary import (
     BackendSummary,
     NodeFacts,
     NodeSummary,
+    State,
     VolumeFacts,
     VolumeSummary,
     summarise_attachment,
@@ -35,9 +36,8 @@ from schema.summary import (
 )
 
 PAIR_FAMILIES = (Family.DESIRED_ATTACHMENT, Family.CLAIM, Family.ATTACHMENT)
-ATTACHMENT_FAMILIES = (
-    *PAIR_FAMILIES,
-    Family.VERDICT_ATTACHMENT,
+OF_PAIRS = (*PAIR_FAMILIES, Family.VERDICT_ATTACHMENT)
+AROUND_PAIRS = (
     Family.DESIRED_VOLUME,
     Family.VOLUME,
     Family.NODE,
@@ -64,7 +64,7 @@ NODE_FAMILIES = (
 def keys_around(node: str, volume: str) -> list[Key]:
     """The keys that an attachment's summary rests on, but for fences and the backend."""
     pair = (node, volume)
-    keys = [Key(family, pair) for family in (*PAIR_FAMILIES, Family.VERDICT_ATTACHMENT)]
+    keys = [Key(family, pair) for family in OF_PAIRS]
     keys += [Key(family, (volume,)) for family in (Family.VOLUME, Family.DESIRED_VOLUME)]
     return keys + [Key(family, (node,)) for family in (Family.NODE, Family.ALIVE)]
 
@@ -130,15 +130,20 @@ SKEW = ("GrantMissing", "StatusMissing", "ClaimMissing", "KeysMissing", "ClaimAf
 """Doubts that may come from families listed one after another."""
 
 
-def all_attachments(reader: Reader) -> tuple[Known, list[AttachmentSummary]]:
-    """Every attachment. A row that looks doubtful is read again, its keys together."""
-    known = reader.families(*ATTACHMENT_FAMILIES)
-    rows = [attachment(known, node, volume) for node, volume in pairs(known)]
+def all_attachments(
+    reader: Reader, only_node: str | None = None, only_volume: str | None = None
+) -> tuple[Known, list[AttachmentSummary]]:
+    """Every attachment, or those of a node or volume. A row that looks doubtful is read again, its keys together."""
+    known = reader.families(*AROUND_PAIRS)
+    for family in OF_PAIRS:
+        reader.more(known, family, *([only_node] if only_node else []))
+    wanted = [pair for pair in pairs(known) if only_node in (None, pair[0]) and only_volume in (None, pair[1])]
+    rows = [attachment(known, *pair) for pair in wanted]
     again = [row for row in rows if row.reason in SKEW]
     if again:
         reader.together([key for row in again for key in keys_around(row.node, row.volume)], known)
         rows = [attachment(known, row.node, row.volume) if row in again else row for row in rows]
-    return known, rows
+    return known, [row for row in rows if row.state is not State.DETACHED]
 
 
 # --- volumes, nodes, backends --------------------------------------------------------------------------------------------

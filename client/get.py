@@ -56,9 +56,8 @@ def get(session: Session, kind: str, name: str | None, node: str | None, volume:
         meant = ref(kind, name)
         found = [find(reader, meant)]
     else:
-        known, found = everything(reader, kind)
+        known, found = attachments(reader, node, volume) if kind == "attachment" else everything(reader, kind)
         _tell_oddities(known)
-        found = [each for each in found if _chosen(each.shape, node, volume)]
     if not found and form in ("table", "wide"):
         click.echo(f"no {kind}s", err=True)
         return
@@ -66,10 +65,6 @@ def get(session: Session, kind: str, name: str | None, node: str | None, volume:
     output.show(
         form, [each.shape for each in found], single=name is not None, table=lambda wide: table(kind, found, wide, now)
     )
-
-
-def _chosen(shape: shapes.Shape, node: str | None, volume: str | None) -> bool:
-    return node in (None, shape.get("node")) and volume in (None, shape.get("volume"))
 
 
 def _tell_oddities(known: Known) -> None:
@@ -82,11 +77,16 @@ def _tell_oddities(known: Known) -> None:
 # --- finding -------------------------------------------------------------------------------------------------------------
 
 
+def attachments(reader: Reader, node: str | None = None, volume: str | None = None) -> tuple[Known, list[Found]]:
+    """All attachments, or those of a node or of a volume."""
+    known, rows = facts.all_attachments(reader, node, volume)
+    return known, [found_attachment(known, row) for row in rows]
+
+
 def everything(reader: Reader, kind: str) -> tuple[Known, list[Found]]:
     """All objects of a kind."""
     if kind == "attachment":
-        known, rows = facts.all_attachments(reader)
-        return known, [found_attachment(known, row) for row in rows]
+        return attachments(reader)
     families = {"volume": facts.VOLUME_FAMILIES, "node": facts.NODE_FAMILIES, "backend": (Family.BACKEND,)}[kind]
     known = reader.families(*families)
     make = {"volume": found_volume, "node": found_node, "backend": found_backend}[kind]

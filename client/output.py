@@ -98,26 +98,32 @@ COLOURS = {
 
 def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Aligned columns without a frame. Only a terminal gets colour and folded cells."""
+    cells = [[one_line(cell) or "-" for cell in row] for row in rows]
+    if sys.stdout.isatty():
+        print_for_people(heads, cells)
+        return
+    widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
+    for row in (heads, *cells):
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def print_for_people(heads: Sequence[str], rows: list[list[str]]) -> None:
+    """With colour; what does not fit is folded, nothing is cut."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    terminal = sys.stdout.isatty()
-    console = Console(highlight=False, width=None if terminal else 100_000, no_color=not terminal)
-    table = Table(box=None, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0), header_style="")
+    table = Table(box=None, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for head in heads:
-        table.add_column(head, overflow="fold", no_wrap=not terminal)
+        table.add_column(head, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(_line(cell), style=COLOURS.get(cell, "") if terminal else "") for cell in row))
-    with console.capture() as captured:
-        console.print(table)
-    for line in captured.get().splitlines():
-        click.echo(line.rstrip())
+        table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in row))
+    Console(highlight=False).print(table)
 
 
-def _line(cell: str) -> str:
-    """One row is one line, whatever a message holds."""
-    return " ".join(cell.split()) or "-"
+def one_line(text: str) -> str:
+    """As one line of printable text, whatever a driver put into its message."""
+    return " ".join("".join(each if each.isprintable() else " " for each in text).split())
 
 
 def age(stamp: str | None, now: float) -> str:

@@ -79,9 +79,7 @@ def dial(settings: Settings, interactive: Callable[[], bool]) -> tuple[Store, Ca
         attempts(_probe, store, settings.prefix)
     except Unavailable as error:
         store.close()
-        raise Unreachable(
-            f"{error}; is it running, and are the endpoints right ({', '.join(settings.endpoints)})?"
-        ) from None
+        raise Unreachable(str(error)) from None
     return store, store.close
 
 

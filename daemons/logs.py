@@ -119,7 +119,7 @@ class _Sink(logging.Handler):
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
         self._stream = stream
-        self._lines: queue.Queue[str | threading.Event] = queue.Queue(_QUEUE_LINES)
+        self._lines: queue.Queue[str | threading.Event | None] = queue.Queue(_QUEUE_LINES)
         self._dropped = 0
         threading.Thread(target=self._write, name="logs", daemon=True).start()
 
@@ -136,9 +136,14 @@ class _Sink(logging.Handler):
             self._lines.put(written, timeout=_FLUSH_S)
             written.wait(_FLUSH_S)
 
+    def close(self) -> None:
+        self.flush()
+        with contextlib.suppress(queue.Full):  # then the thread ends with the process
+            self._lines.put_nowait(None)
+        super().close()
+
     def _write(self) -> None:
-        while True:
-            line = self._lines.get()
+        while (line := self._lines.get()) is not None:
             if isinstance(line, threading.Event):
                 line.set()
                 continue

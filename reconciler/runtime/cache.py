@@ -10,7 +10,8 @@ it never goes back:
   reflector's position says as much: what is absent here and was last changed at or before that position was deleted
   since, whoever brings it again (a slow worker with an old answer in its hand, an event that came twice).
 
-A full list is the stronger witness: what it shows is there, even if the watch never said so.
+Whoever read the store after the reflector got where it is, is the stronger witness: what a full list or a refused
+transaction shows is there, even if the watch never said so.
 
 Values are immutable, so reading one key takes no lock. Subscribers are called after a change, with the key alone and
 with no lock held; they look at the cache themselves, and should do no more than fill a work queue.
@@ -26,7 +27,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from reconciler.runtime.index import Index, Report, Table
-from reconciler.runtime.ports import Batch, Clock, Compare, Delete, Item, Listing, Op, TxnResult
+from reconciler.runtime.ports import Batch, Clock, Compare, Delete, Event, Item, Listing, Op, TxnResult
 
 _CHUNK = 512
 """Keys that `replace` enters under one hold of the lock, so that a long list does not hold up the workers."""
@@ -58,7 +59,8 @@ class Cache:
         clock: for its lock.
         indexes: further ways to find items.
         decode: what `decoded` makes of an item.
-        report: called with a key and an exception that a subscriber or an index raised for it; the cache goes on.
+        report: called with a key and an exception that a subscriber or an index raised for it; the cache goes on. It must
+            neither wait nor use the cache.
         revision: the store's highest revision known from before (`Cache.revision` begins there).
     """
 
@@ -157,7 +159,7 @@ class Cache:
                 changed = self._settle_done(compares, ops, result.revision)
             else:
                 keys = dict.fromkeys(compare.key for compare in compares)
-                changed = [key for key in keys if self._learn(key, result.found.get(key), result.revision)]
+                changed = [key for key in keys if self._find(key, result.found.get(key), result.revision)]
             self._revision = max(self._revision, result.revision)
         self._notify(changed)
 
@@ -171,7 +173,7 @@ class Cache:
     def apply(self, prefix: str, batch: Batch) -> None:
         """A reflector's next events, all under one hold of the lock, and how far they bring it."""
         with self._lock:
-            changed = [event.key for event in batch.events if self._learn(event.key, event.item, event.revision)]
+            changed = [event.key for event in batch.events if self._happen(event)]
             self._pass(self._feed(prefix), batch.revision)
         self._notify(changed)
 
@@ -207,8 +209,14 @@ class Cache:
         after = prefix[:-1] + "0"  # the character that follows the slash
         return self._sorted[bisect_left(self._sorted, prefix) : bisect_left(self._sorted, after)]
 
-    def _learn(self, key: str, item: Item | None, revision: int) -> bool:
-        return self._delete(key, revision) if item is None else self._put(item, self._floor(key))
+    def _happen(self, event: Event) -> bool:
+        if event.item is None:
+            return self._delete(event.key, event.revision)
+        return self._put(event.item, self._floor(event.key))
+
+    def _find(self, key: str, item: Item | None, revision: int) -> bool:
+        """The key was read at this revision."""
+        return self._delete(key, revision) if item is None else self._put(item, self._floor(key, revision))
 
     def _put(self, item: Item, floor: int) -> bool:
         """Take the item, if it is newer than what is known; `floor` counts where nothing is."""
@@ -294,12 +302,17 @@ class Cache:
                 del self._unfed.gone[key]
         return feed
 
-    def _floor(self, key: str) -> int:
-        """What was last changed at or before this revision, and is not here, is known to be deleted."""
+    def _floor(self, key: str, read_at: int = 0) -> int:
+        """What was last changed at or before this revision, and is not here, is known to be deleted.
+
+        Args:
+            read_at: the revision at which the key was read, if that is known: it was there then, so reflectors that have
+                not got further don't count.
+        """
         floor = self._unfed.gone.get(key, 0)
         for feed in self._feeds.values():
             if matches(feed.prefix, key):
-                floor = max(floor, feed.passed, feed.gone.get(key, 0))
+                floor = max(floor, feed.passed if feed.passed > read_at else 0, feed.gone.get(key, 0))
         return floor
 
     def _pass(self, feed: _Feed, revision: int) -> None:

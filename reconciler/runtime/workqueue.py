@@ -96,7 +96,7 @@ class WorkQueue:
                 some are settled soon rather than all of them late. The caller sees to it that this has an end.
         """
         with self._lock:
-            if first and key in self._processing:
+            if first and key in self._processing and not self._closed:
                 self._first.add(key)
             woken = self._add(key, self._clock.now())
         if woken is not None:

@@ -124,7 +124,7 @@ class NodeFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttachmentSummary:
-    """What to tell of an attachment. `waits_for` is empty exactly when it is settled (Attached, Detached)."""
+    """What to tell of an attachment. `waits_for` says who has to act; it is empty only where nothing is to be done."""
 
     node: str
     volume: str
@@ -144,10 +144,6 @@ class AttachmentSummary:
     generation: int
     observed_generation: int
     conditions: tuple[Condition, ...]
-
-    @property
-    def settled(self) -> bool:
-        return not self.waits_for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,14 @@ def test_the_same_seed_waits_the_same() -> None:
     assert [one.next_s() for _ in range(5)] == [other.next_s() for _ in range(5)]
 
 
+def test_a_fleet_does_not_come_back_in_step() -> None:
+    """Waits of different sources are spread over the upper half of the step."""
+    waits = sorted(delay_s(0, 1.0, 1.0, random.Random(seed)) for seed in range(1000))
+    assert waits[0] < 0.51
+    assert 0.74 < waits[500] < 0.76
+    assert waits[-1] > 0.99
+
+
 def test_a_million_failures_wait_for_the_cap() -> None:
     """The power does not overflow."""
     assert 30 <= delay_s(1_000_000, 0.05, 60.0, random.Random(1)) <= 60

@@ -74,6 +74,14 @@ class TestNeverBack:
         assert cache.observe(item("/b2", 5))
         assert not cache.observe(item("/b", 5))
 
+    def test_a_deletion_that_the_reflector_has_not_reached_is_kept(self, cache: Cache) -> None:
+        """It brings earlier events first, and others bring older items."""
+        cache.observe(item("/a/x", 5))
+        cache.forget("/a/x", 12)
+        cache.apply("/a/", Batch(9, (Event("/a/x", item("/a/x", 9), 9),)))
+        assert not cache.observe(item("/a/x", 10))
+        assert cache.get("/a/x") is None
+
     def test_tombstones_of_keys_that_nobody_feeds_yet_are_kept(self) -> None:
         """They go over to the reflector that comes to feed them."""
         cache = Cache(VirtualClock())
@@ -144,6 +152,12 @@ class TestOwnWrites:
         cache.settle([Compare("/a/x", create_revision=3)], [Put("/a/x", b"3")], TxnResult(True, 9))
         assert cache.get("/a/x") == Item("/a/x", b"3", 9, 3)
 
+    def test_a_life_that_the_cache_has_not_seen_is_not_mixed_up_with_the_last(self, cache: Cache) -> None:
+        """The compared item was read past the cache: its creation is not the cached item's."""
+        cache.observe(item("/a/x", 5, created=3))
+        cache.settle([Compare("/a/x", mod_revision=7)], [Put("/a/x", b"2")], TxnResult(True, 8))
+        assert cache.get("/a/x") == item("/a/x", 5, created=3)
+
     def test_a_put_of_unknown_creation_is_left_to_the_reflector(self, cache: Cache) -> None:
         """An item in the cache is exact or not there."""
         cache.settle([Compare("/a/y", present=True)], [Put("/a/x", b"2"), Put("/a/y", b"2")], TxnResult(True, 8))
@@ -164,6 +178,18 @@ class TestOwnWrites:
         cache.settle(compares, [Put("/a/x", b"2")], TxnResult(False, 8, {"/a/x": item("/a/x", 7)}))
         assert cache.get("/a/x") == item("/a/x", 7)
         assert cache.get("/a/gone") is None
+
+    def test_a_refused_transaction_shows_what_the_watch_left_out(self, cache: Cache) -> None:
+        """It read the store after the reflector got where it is; one that read it before does not count."""
+        cache.apply("/a/", Batch(9))
+        compares = [Compare("/a/lost", mod_revision=0)]
+        cache.settle(compares, [], TxnResult(False, 8, {"/a/lost": item("/a/lost", 7)}))
+        assert cache.get("/a/lost") is None
+        cache.settle(compares, [], TxnResult(False, 9, {"/a/lost": item("/a/lost", 7)}))
+        assert cache.get("/a/lost") == item("/a/lost", 7)
+        cache.forget("/a/lost", 12)
+        cache.settle(compares, [], TxnResult(False, 11, {"/a/lost": item("/a/lost", 7)}))
+        assert cache.get("/a/lost") is None
 
 
 class TestFinding:
@@ -303,7 +329,7 @@ class History:
 steps = st.one_of(
     st.tuples(st.just("write"), st.dictionaries(st.sampled_from(KEYS), st.booleans(), min_size=1)),
     st.tuples(st.sampled_from(["watch", "again", "own", "old item", "old deletion"]), st.integers(0, 50)),
-    st.tuples(st.sampled_from(["ask", "answer"]), st.just(0)),
+    st.tuples(st.sampled_from(["ask", "answer", "refuse", "refused"]), st.integers(0, 2)),
 )
 
 
@@ -316,6 +342,7 @@ class Feeder:
         self.cache.feed("/a/")
         self.position = 0
         self.listing: Listing | None = None
+        self.refusal: tuple[str, TxnResult] | None = None
 
     def step(self, name: str, number: int) -> None:
         """One thing happens; `number` says which or how much of it."""
@@ -337,6 +364,14 @@ class Feeder:
                 assert self.cache.replace("/a/", self.listing)
                 self.position, self.listing = self.listing.revision, None
 
+            case "refuse":
+                key = KEYS[number]
+                found = history.states[-1].get(key)
+                self.refusal = (key, TxnResult(False, last, {key: found} if found else {}))
+            case "refused" if self.refusal is not None:
+                self.cache.settle([Compare(self.refusal[0], mod_revision=99)], [], self.refusal[1])
+                self.refusal = None
+
     def apply(self, start: int) -> None:
         events = [event for r in range(start, self.position + 1) for event in self.history.events[r]]
         self.cache.apply("/a/", Batch(self.position, tuple(events)))
@@ -349,7 +384,7 @@ class Feeder:
                 self.cache.observe(event.item)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(steps, max_size=60))
 def test_no_key_ever_goes_back(script: list[tuple[str, dict[str, bool] | int]]) -> None:
     """Watch, lists, our own writes, old answers and doubled events, in any order: each key only moves on in its history,

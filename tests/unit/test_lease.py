@@ -181,6 +181,20 @@ def test_a_process_paused_with_the_answer_on_its_way() -> None:
     assert world.what() == ["granted", "lost", "granted"]
 
 
+def test_a_confirmation_does_not_revive_what_was_over_meanwhile() -> None:
+    """It came before the deadline, to a process that stood still until after it: somebody may have seen it not alive."""
+    world = World().start()
+    world.clock.run_for(9.75)
+    world.store.latency_s = 0.375  # sent at 10, confirmed at 10.75; the deadline is 11, with it it would be 12
+    world.clock.run_for(0.75)
+    world.process.pause()
+    world.clock.run_for(1.0)
+    assert not world.session.alive()
+    world.process.resume()
+    world.clock.run_for(0.25)
+    assert world.what()[:2] == ["granted", "lost"]
+
+
 def test_always_over_here_before_it_is_over_there() -> None:
     """Whatever happens to the connection: while the session says alive, the server has the lease."""
     world = World().start()

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import pytest
 
 from reconciler.runtime.cache import Cache
-from reconciler.runtime.ports import Batch, Compacted, Listing, PortError, Retryable, Terminal, TxnResult
+from reconciler.runtime.ports import (
+    Batch,
+    Compacted,
+    Compare,
+    Delete,
+    Listing,
+    Op,
+    PortError,
+    Put,
+    Retryable,
+    Terminal,
+    TxnResult,
+)
 from reconciler.runtime.reflector import Reflector, ReflectorSettings
-from tests.fakes.clock import VirtualClock
+from tests.fakes.clock import VirtualClock, shuffled
 from tests.fakes.store import SILENCE_S, FakeEtcd, FakeStore
 
 SOON_S = 5.0
@@ -20,14 +33,14 @@ SOON_S = 5.0
 class World:
     """An etcd, and a reflector of `/a/` with its cache."""
 
-    def __init__(self, settings: ReflectorSettings | None = None) -> None:
-        self.clock = VirtualClock(now=1000.0)
+    def __init__(self, clock: VirtualClock | None = None) -> None:
+        self.clock = clock or VirtualClock(now=1000.0)
         self.etcd = FakeEtcd(self.clock)
         self.store = self.etcd.client()
         self.cache = Cache(self.clock)
         self.errors: list[PortError] = []
         self.went_back: list[tuple[int, int]] = []
-        self.settings = settings or ReflectorSettings()
+        self.settings = ReflectorSettings()
         self.reflector = self.reflect("/a/", self.store)
 
     def reflect(self, prefix: str, store: FakeStore) -> Reflector:
@@ -102,6 +115,33 @@ def test_a_watch_that_breaks_is_resumed_without_a_list(break_it: str) -> None:
     world.caught_up()
     assert world.store.calls == {"list": 1, "watch": 2}
     assert len(world.errors) == 1
+
+
+def test_a_resumed_watch_does_not_need_what_was_seen() -> None:
+    """History that was entered may be compacted away."""
+    world = World().start()
+    for number in range(5):
+        world.etcd.put("/a/x", str(number).encode())
+        world.caught_up()
+    world.etcd.compact()
+    world.store.watch_ends.append(None)
+    world.etcd.put("/a/x", b"last")
+    world.caught_up()
+    world.clock.run_until(lambda: world.store.calls["watch"] == 2)
+    world.clock.run_for(1)
+    assert world.store.calls["list"] == 1
+
+
+def test_a_watch_that_went_well_is_resumed_quickly() -> None:
+    """However often it broke before."""
+    world = World().start()
+    for _ in range(20):
+        world.clock.run_for(3)  # a tick at least
+        world.store.watch_ends.append(None)
+        breaks = len(world.errors)
+        world.clock.run_until(lambda breaks=breaks: len(world.errors) > breaks)  # type: ignore[misc]
+        world.etcd.put("/a/x", str(breaks).encode())
+        world.caught_up(0.1)
 
 
 def test_a_silent_watch_is_replaced() -> None:
@@ -373,3 +413,59 @@ def test_stop_ends_the_watch() -> None:
     calls = down.store.calls["list"]
     down.clock.run_for(60)
     assert down.store.calls["list"] == calls
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_in_the_end_the_cache_is_right(seed: int) -> None:
+    """Breaks, silence, outages, compactions, lost and doubled events, writes of our own that the cache knows before the
+    watch, and any interleaving of all that: no key goes back, and soon after the last fault the cache shows what there is.
+    """
+    rng = random.Random(seed)
+    world = World(clock=shuffled(rng.random))
+    world.reflector.start()
+    shown: dict[str, int] = {}
+
+    def check(key: str) -> None:
+        item = world.cache.get(key)
+        if item is not None:
+            assert item.mod_revision >= shown.get(key, 0)
+            shown[key] = item.mod_revision
+
+    def write(store: FakeStore, *, own: bool) -> None:
+        key = f"/a/{rng.randrange(6)}"
+        item = world.cache.get(key)
+        compares = [Compare(key, mod_revision=item.mod_revision if item else 0)]
+        ops: list[Op] = [Delete(key) if item and rng.random() < 0.4 else Put(key, bytes([rng.randrange(256)]))]
+        try:
+            result = store.txn(compares, ops)
+        except PortError:
+            return
+        if own:
+            world.cache.settle(compares, ops, result)
+
+    def misbehave() -> None:
+        store = world.store
+        store.down, store.silent = rng.random() < 0.1, rng.random() < 0.2
+        store.deliver = rng.choice(
+            [lambda batch: (batch,), lambda batch: (batch, batch), lambda batch: (Batch(batch.revision),)]
+        )
+        if rng.random() < 0.3:
+            store.watch_ends.append(rng.choice([None, Retryable("broken")]))
+        if rng.random() < 0.3:
+            world.etcd.compact()
+        store.latency_s = rng.choice((0.0, 0.2))
+
+    world.cache.subscribe("", check)
+    other = world.etcd.client()
+    for _ in range(150):
+        for number in range(rng.randrange(4)):
+            store, own = (world.store, True) if rng.random() < 0.5 else (other, False)
+            world.clock.spawn(f"writer {number}", partial(write, store, own=own))
+        if rng.random() < 0.2:
+            misbehave()
+        world.clock.run_for(rng.choice((0.0, 0.1, 1.0, 10.0)))
+    world.store.down = world.store.silent = False
+    world.store.deliver = lambda batch: (batch,)
+    world.clock.run_for(world.settings.relist_s + SOON_S)
+    assert world.seen() == world.etcd.contents("/a/")
+    assert not world.reflector.went_back

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reconciler.adapters.clock import SystemClock
 from reconciler.runtime.workqueue import WorkQueue
 from tests.fakes.clock import Process, VirtualClock, VirtualSignal, shuffled
 
@@ -229,6 +231,7 @@ class TestWaking:
         taken = self.workers(clock, queue, 8, 0.001)
         clock.run_for(1)
         queue.add_after("a", 10)
+        clock.run_for(0)
         queue.add_after("b", 20)
         clock.run_for(5)
         assert clock.wakes == 1
@@ -323,3 +326,49 @@ def test_nothing_is_lost_and_nothing_is_done_twice_at_once(
     assert {key for name, key, _ in actions if name in ("add", "add_after", "retry")} == set(visits)
     queue.shut_down()
     assert all(task.join() for task in tasks)
+
+
+def test_the_same_on_real_threads() -> None:
+    """Keys that add one another and themselves, eight workers: no key in two hands, and every add is followed by a visit."""
+    clock = SystemClock()
+    queue = WorkQueue(clock, random.Random(1), base_s=0.0001, cap_s=0.001)
+    keys = [str(number) for number in range(50)]
+    adds = dict.fromkeys(keys, 0)
+    seen = dict.fromkeys(keys, 0)
+    faults: list[str] = []
+    in_hand: set[str] = set()
+    lock, finished = clock.lock(), clock.signal()
+    left = 20_000
+
+    def work(rng: random.Random) -> None:
+        nonlocal left
+        key = queue.get()
+        while key is not None:
+            with lock:
+                if key in in_hand:
+                    faults.append(key)
+                in_hand.add(key)
+                seen[key] = adds[key]
+                left -= 1
+                others = [rng.choice(keys), key] if left > 0 else []
+                for other in others:
+                    adds[other] += 1
+            for other in others:
+                match rng.randrange(3):
+                    case 0:
+                        queue.retry(other)
+                    case first:
+                        queue.add(other, first=first == 1)
+            with lock:
+                in_hand.remove(key)
+                if left <= 0 and seen == adds:
+                    finished.set()
+            key = queue.next(key)
+
+    tasks = [clock.spawn("worker", partial(work, random.Random(number))) for number in range(8)]
+    for key in keys:
+        queue.add(key)
+    assert finished.wait(60.0), (left, {key for key in keys if seen[key] != adds[key]}, queue.stats())
+    queue.shut_down()
+    assert all(task.join(60.0) for task in tasks)
+    assert faults == []

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import logging
+import math
 import os
 import queue
 import secrets
@@ -227,7 +228,7 @@ class _Life:
     def _run_pump(self) -> None:
         """Deliver replies and forward stderr until the child has ended; then see to it that all of it has."""
         assert self._process.stdout is not None
-        stderr, words, why = self._process.stdout.fileno(), _Lines(), ""
+        stderr, words, why = self._process.stdout.fileno(), _Lines(limit=_CHUNK), ""
         leader = os.pidfd_open(self._process.pid)
         try:
             self._deliver_all(stderr, words)
@@ -303,14 +304,17 @@ class _Life:
 
 
 class _Lines:
-    """Chunks in, whole lines out."""
+    """Chunks in, whole lines out. A line that exceeds `limit` bytes comes in pieces."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: float = math.inf) -> None:
         self._rest = bytearray()
+        self._limit = limit
 
     def feed(self, chunk: bytes) -> list[bytes]:
         self._rest += chunk
-        if b"\n" not in chunk:
+        if len(self._rest) > self._limit and b"\n" not in chunk:
+            self._rest += b"\n"
+        elif b"\n" not in chunk:
             return []
         *lines, rest = bytes(self._rest).split(b"\n")
         self._rest = bytearray(rest)

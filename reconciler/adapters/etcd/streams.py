@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import queue
 import threading
+from contextlib import suppress
 from typing import Any
 
 import grpc
-from grpc import _common
 
 from reconciler.adapters.etcd.faults import LOST, Failed
 
@@ -21,7 +21,10 @@ _UNREAD_MAX = 256
 # gRPC wakes each thread that waits for an answer ten times a second, for the sake of signal handlers in the main thread. Our
 # answers are awaited in threads of their own, and a node holds seven watches: without this they take 0.4 % of a core for
 # nothing happening. A private name: where a version of gRPC has it no more, setting it does nothing.
-_common.MAXIMUM_WAIT_TIMEOUT = 3600.0
+with suppress(ImportError):
+    from grpc import _common
+
+    _common.MAXIMUM_WAIT_TIMEOUT = 3600.0
 
 
 class Stream:

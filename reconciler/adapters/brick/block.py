@@ -1,0 +1,245 @@
+"""Volumes that os-brick brings as block devices: iSCSI, Fibre Channel, NVMe-oF, Ceph RBD and others.
+
+os-brick does the connecting; what it leaves out is done here. It takes any device that it finds at the right address, though it
+may be a leftover with another volume behind it; it deletes a mounted disk without a question, even when all that failed is the
+search for more paths to it; a map without paths it leaves for ever; and what it was given no path for it does not flush.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from reconciler.adapters.brick import identity, locate, paths, portals, sysfs, tools, ways
+from reconciler.adapters.brick.identity import Identity
+from reconciler.adapters.brick.library import OsBrick
+from reconciler.adapters.brick.links import Links
+from reconciler.adapters.brick.sysfs import Roots
+from reconciler.adapters.brick.usage import Hold, Usage
+from reconciler.adapters.brick.ways import Details, Found
+from reconciler.runtime.ports import Busy, IdentityMismatch, Retryable, Target, Terminal, Unsupported
+
+_NO_DEVICE = "/dev/disk/by-path/none"
+"""A path for os-brick where the device is unknown: with any path, it flushes what it then finds."""
+
+
+class Block:
+    """The way of os-brick's block protocols."""
+
+    def __init__(self, roots: Roots, brick: OsBrick, links: Links, *, nvme_multipath: bool) -> None:
+        self._roots, self._brick, self._links, self._nvme_multipath = roots, brick, links, nvme_multipath
+        self._usage = Usage(roots)
+
+    # --- look
+
+    def find(self, target: Target, details: Details | None) -> Found | None:
+        """By address and by identity: either may have gone while the device has not."""
+        known = details or {}
+        names = set(locate.devices(self._roots, ways.protocol_of(target), ways.data_of(target)))
+        for wwid in filter(None, (target.identity, known.get("identity"))):
+            names |= set(identity.with_identity(self._roots, wwid))
+        return self._found(target, names, known)
+
+    def _found(self, target: Target, names: set[str], details: Details) -> Found | None:
+        """The device that users get of these names: the multipath map over the paths, where there is one."""
+        maps = {
+            upper
+            for name in names
+            for upper in (name, *sysfs.holders(self._roots, name))
+            if sysfs.multipath_wwid(self._roots, upper)
+        }
+        every = names.union(maps, *(sysfs.slaves(self._roots, name) for name in maps))
+        if not every:
+            return None
+        connected = sysfs.name_of(self._roots, details.get("device_info", {}).get("path", _NO_DEVICE))
+        device = min(maps or every & {connected} or every)
+        complete = {
+            "device_info": {"type": "block", "path": str(self._roots.node(device))},
+            "use_multipath": bool(maps),
+            "identity": identity.of_device(self._roots, device).main,
+            **details,
+        }
+        expected = locate.paths_expected(
+            ways.protocol_of(target), ways.data_of(target), multipath=complete["use_multipath"]
+        )
+        return Found(device, tuple(sorted(every - {device})), complete, expected)
+
+    def verify(self, target: Target, found: Found) -> Identity:
+        """Where the driver promised no identity, the one that was found at connect must stay."""
+        device = f"/dev/{found.device}"
+        expected = target.identity or found.details.get("identity")
+        seen = identity.of_device(self._roots, found.device)
+        identity.verify(seen, device, size_bytes=target.size_bytes, expected=expected)
+        for member in found.members:
+            other = identity.of_device(self._roots, member)
+            if seen.spellings and other.spellings and not seen.spellings & other.spellings:
+                raise IdentityMismatch(
+                    f"{device} and /dev/{member} are at the same address, but are {seen.main} and {other.main}: not published"
+                )
+        return seen
+
+    # --- connect
+
+    def bring(self, target: Target) -> Found:
+        protocol, data = ways.protocol_of(target), ways.data_of(target)
+        ways.refuse_encrypted(target)
+        if data.get("volume_replicas"):
+            raise Unsupported(
+                "volumes that the host mirrors over several NVMe targets are not supported: use an unreplicated volume type"
+            )
+        multipath = self._nvme_multipath if protocol in locate.NVME else self._brick.use_multipath()
+        found = self._present(target)
+        if found is None or not self._complete(target, found, multipath):
+            found = self._connect(target, multipath, present=found is not None)
+        if protocol in locate.ISCSI:
+            self._brick.set_manual_startup(locate.iqns(data))
+        self._probe(found)
+        return found
+
+    def _connect(self, target: Target, multipath: bool, *, present: bool) -> Found:
+        protocol, data = ways.protocol_of(target), ways.data_of(target)
+        info = self._brick.connect(protocol, portals.answering(protocol, data), multipath=multipath, present=present)
+        name = sysfs.name_of(self._roots, str(info.get("path", "")))
+        if name is None:
+            raise Retryable(f"os-brick reported {info.get('path')!r}, which is no device of this host")
+        details = {"device_info": info, "use_multipath": multipath}
+        found = self._found(target, {name, *locate.devices(self._roots, protocol, data)}, details)
+        assert found is not None
+        return found
+
+    def _complete(self, target: Target, found: Found, multipath: bool) -> bool:
+        """Whether all promised paths are there and work."""
+        live, total = paths.count(self._roots, found.device)
+        expected = locate.paths_expected(ways.protocol_of(target), ways.data_of(target), multipath)
+        return live >= max(total, expected, 1)
+
+    def _present(self, target: Target) -> Found | None:
+        """The volume's device, when it is there already. Anything else at its address is taken away first (A35).
+
+        The kernel keeps a device whose export is gone. When the array gives its LUN to another volume, the old device comes back
+        to life with the old size and identity, and os-brick would return it.
+        """
+        present = self.find(target, None)
+        if present is None or ways.protocol_of(target) not in locate.SCSI or self._trusted(target, present):
+            return present
+        self._links.withdraw(target.volume)
+        if not paths.count(self._roots, present.device)[0]:
+            self.stop_queueing(present)
+        try:
+            with Hold(self._roots, self._usage, present.device, present.members) as hold:
+                self.remove(target, present.details, present, hold, flush=True)
+        except Busy as error:
+            raise Terminal(
+                f"/dev/{present.device} has been at this volume's address since before it was attached here, and is in use:"
+                f" {'; '.join(error.holders)}; free it first, it may be another volume"
+            ) from error
+        if left := self.find(target, None):
+            raise Retryable(f"/dev/{left.device}, a leftover at this volume's address, did not go away")
+        return None
+
+    def _trusted(self, target: Target, present: Found) -> bool:
+        """Proven to be the volume, or published as such before by this node."""
+        link = self._links.target(target.volume)
+        if link is not None and sysfs.name_of(self._roots, link) == present.device:
+            return True
+        if target.identity is None:
+            return False
+        try:
+            self.verify(target, present)
+        except IdentityMismatch:
+            return False
+        return True
+
+    def _probe(self, found: Found) -> None:
+        """Read its first bytes. Raises Retryable: a device that can't be read is no use, though the kernel lists it."""
+        node = self._roots.node(found.device)
+        try:
+            with open(node, "rb", buffering=0) as device:
+                device.read(sysfs.SECTOR)
+        except OSError as error:
+            raise Retryable(f"{node} is there, but can't be read: {error.strerror}") from error
+
+    # --- disconnect
+
+    def stop_queueing(self, found: Found) -> None:
+        """udev, having seen the paths go, reads the map and waits for better times; it would keep the map busy for ever (A37).
+
+        A user's writes that wait for a path are not given up: then the device is in use, and stays.
+        """
+        if not self._usage.users(found.device, found.members):
+            self._fail_if_no_path(found)
+
+    def _fail_if_no_path(self, found: Found) -> None:
+        for name in (found.device, *found.members):
+            if sysfs.multipath_wwid(self._roots, name):
+                tools.run("dmsetup", "message", self._label(name), "0", "fail_if_no_path")
+
+    def _label(self, name: str) -> str:
+        """A map's name, as its own tools want it."""
+        return sysfs.text(self._roots.block(name) / "dm" / "name") or name
+
+    def cut(self, found: Found) -> None:
+        """Set SCSI paths offline, from when on each write fails; and let no map queue writes for better times.
+
+        NVMe and RBD have no such switch: there, only a device that nobody has open can be dropped without writing.
+        """
+        self._fail_if_no_path(found)
+        for name in (found.device, *found.members):
+            state = self._roots.block(name) / "device" / "state"
+            if name.startswith("sd") and state.exists():
+                _set_offline(state)
+
+    def remove(self, target: Target, details: Details, found: Found | None, hold: Hold | None, *, flush: bool) -> None:
+        """os-brick's disconnect.
+
+        With no live path (or after `cut`) it is told to go on when flushing fails: the device is unused, so whatever could be
+        written was written at its last close, and else the attachment of a dead array could never end (A37).
+        """
+        protocol, data = ways.protocol_of(target), ways.data_of(target)
+        info = dict(details.get("device_info", {}))
+        info |= {
+            "type": "block",
+            "path": str(self._roots.node(found.device)) if found else info.get("path", _NO_DEVICE),
+        }
+        dead = found is not None and paths.count(self._roots, found.device)[0] == 0
+        single_disk = found is not None and found.device.startswith("sd")
+        if (
+            hold and not single_disk
+        ):  # A disk goes even while it is open, and nobody can slip in; the others must be closed.
+            hold.release()
+        self._brick.disconnect(
+            protocol, data, info, multipath=bool(details.get("use_multipath")), force=dead or not flush
+        )
+        for name in (found.device, *found.members) if found else ():
+            if sysfs.multipath_wwid(self._roots, name) and not sysfs.slaves(self._roots, name):
+                self._drop_map(name)
+
+    def _drop_map(self, name: str) -> None:
+        """A map whose paths are all gone, which os-brick forgets. The kernel refuses when somebody has it open."""
+        for command in (("multipath", "-f"), ("dmsetup", "remove")):
+            with contextlib.suppress(Terminal):  # one of the tools may be missing
+                tools.run(*command, self._label(name))
+            if not sysfs.exists(self._roots, name):
+                return
+
+
+def _set_offline(state: Path) -> None:
+    """Raises OSError while the kernel waits for the transport to come back: a path that was given up fails all I/O already."""
+    try:
+        state.write_text("offline\n")
+    except OSError:
+        if sysfs.text(state) != "transport-offline":
+            raise
+
+
+def set_read_only(node: os.PathLike[str], value: bool) -> None:
+    """Set or clear a block device's own read-only flag (BLKROSET)."""
+    import fcntl
+    import struct
+
+    device = os.open(node, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(device, 0x125D, struct.pack("i", int(value)))
+    finally:
+        os.close(device)

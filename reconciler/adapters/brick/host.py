@@ -1,0 +1,152 @@
+"""What the worker does for the port: connect, inspect and disconnect, the same for every way to a device.
+
+What users may rely on is here: a link is published only after the device was verified, and taken away before the device goes;
+nothing in use is touched; nothing counts as gone that was not looked for and not found.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from reconciler.adapters.brick import block, files, locate, paths, sysfs, ways
+from reconciler.adapters.brick.block import Block
+from reconciler.adapters.brick.files import Files
+from reconciler.adapters.brick.library import OsBrick
+from reconciler.adapters.brick.links import Links
+from reconciler.adapters.brick.noop import Noop
+from reconciler.adapters.brick.settings import ConnectorSettings
+from reconciler.adapters.brick.sysfs import Roots
+from reconciler.adapters.brick.usage import Hold, Usage
+from reconciler.adapters.brick.ways import Details, Found, Way
+from reconciler.runtime.ports import Busy, Device, IdentityMismatch, Retryable, Target, Terminal, Unsupported
+
+
+class _WrongMode(Terminal):
+    """The device can't be had in the wanted mode."""
+
+
+class Host:
+    """The devices of one node on this host. Thread-safe; calls for the same volume must come one after the other.
+
+    Args:
+        roots: other folders than /sys, /proc and /dev, for tests.
+        brick: os-brick, or what a test has for it.
+    """
+
+    def __init__(self, settings: ConnectorSettings, roots: Roots | None = None, brick: OsBrick | None = None) -> None:
+        self._roots = roots or Roots()
+        self._brick = brick or OsBrick(settings)
+        self._links = Links(settings.link_folder, settings.owner)
+        self._usage = Usage(self._roots)
+        self._files: Way = Files(settings.owner, self._roots, self._brick, self._links)
+        self._block: Way = Block(self._roots, self._brick, self._links, nvme_multipath=settings.multipath)
+        self._noop = Noop(settings)
+
+    def properties(self) -> Mapping[str, Any]:
+        return self._brick.properties()
+
+    def connect(self, target: Target) -> Device:
+        self._links.path(target.volume)  # a bad name is refused before anything happens
+        if self._noop.takes(target):
+            return self._noop.connect(target)
+        way = self._way(target)
+        self._links.own()
+        with self._no_link_unless_verified(target):
+            return self._device(way, target, way.bring(target), connecting=True)
+
+    def inspect(self, target: Target, details: Details | None) -> Device | None:
+        """Looks at the device. What it changes is the link, when that tells a lie, and a lost read-only flag."""
+        if self._noop.takes(target):
+            return self._noop.inspect(target)
+        way = self._way(target)
+        found = way.find(target, details)
+        if found is not None:
+            with self._no_link_unless_verified(target):
+                return self._device(way, target, found, connecting=False)
+        self._links.withdraw(target.volume)
+        return None
+
+    def disconnect(self, target: Target, details: Details | None, *, flush: bool) -> None:
+        if self._noop.takes(target):
+            return self._noop.disconnect(target)
+        way = self._way(target)
+        found = way.find(target, details)
+        if found is None:
+            self._links.withdraw(target.volume)
+            way.remove(target, details or {}, None, None, flush=flush)
+        else:
+            self._take_away(way, target, found, flush=flush)
+        if left := way.find(target, details):
+            raise Retryable(f"/dev/{left.device} is still there after it was disconnected; the volume is not released")
+        return None
+
+    def _take_away(self, way: Way, target: Target, found: Found, *, flush: bool) -> None:
+        live = paths.count(self._roots, found.device)[0]
+        if not flush:
+            way.cut(found)
+        elif not live:
+            way.stop_queueing(found)
+        with Hold(self._roots, self._usage, found.device, found.members) as hold:
+            link = self._links.target(target.volume)
+            self._links.withdraw(target.volume)
+            try:
+                if flush and live:
+                    hold.flush()
+                way.remove(target, found.details, found, hold, flush=flush)
+            except Busy:  # "nothing was touched": its user finds it as it was
+                if link is not None and sysfs.name_of(self._roots, link) == found.device:
+                    self._links.publish(target.volume, link)
+                raise
+
+    def _device(self, way: Way, target: Target, found: Found, *, connecting: bool) -> Device:
+        """The device as the port describes it: verified, read-only where it must be, and published (A34)."""
+        seen = way.verify(target, found)
+        wanted = ways.read_only(target)
+        if wanted or connecting:  # what is found read-only later is only told
+            self._set_read_only(target, found, wanted)
+        link = self._links.publish(target.volume, self._roots.node(found.device))
+        live, total = paths.count(self._roots, found.device, found.paths_expected)
+        return Device(
+            path=str(link),
+            device=str(self._roots.node(found.device)),
+            size_bytes=seen.size_bytes,
+            identity=seen.main,
+            paths_live=live,
+            paths_total=total,
+            read_only=sysfs.read_only(self._roots, found.device),
+            details=dict(found.details),
+        )
+
+    @contextlib.contextmanager
+    def _no_link_unless_verified(self, target: Target) -> Iterator[None]:
+        """Users must not reach a device that is not the promised one, or not in the promised mode. The device itself stays."""
+        try:
+            yield
+        except (IdentityMismatch, _WrongMode):
+            self._links.withdraw(target.volume)
+            raise
+
+    def _set_read_only(self, target: Target, found: Found, wanted: bool) -> None:
+        """Set or clear the flag. On the paths as well: a user of one of them would bypass the map's."""
+        for name in (found.device, *found.members):
+            if sysfs.read_only(self._roots, name) != wanted:
+                block.set_read_only(self._roots.node(name), wanted)
+        if sysfs.read_only(self._roots, found.device) != wanted:
+            raise _WrongMode(
+                f"/dev/{found.device} can't be made read-only; it was not published"
+                if wanted
+                else f"the storage gives /dev/{found.device} for reading only, but volume {target.volume} is wanted for writing:"
+                " attach it with mode ro"
+            )
+
+    def _way(self, target: Target) -> Way:
+        protocol = ways.protocol_of(target)
+        if protocol in files.PROTOCOLS:
+            return self._files
+        if protocol in locate.PROTOCOLS:
+            return self._block
+        raise Unsupported(
+            f"connections of type {protocol!r} are not supported: Brickwork could not prove that such a device is gone"
+        )

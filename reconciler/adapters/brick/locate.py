@@ -1,0 +1,117 @@
+"""Where in sysfs the devices of a connection are, whatever udev has made of them.
+
+Sessions and links come and go, and by-path links lie while udev is busy; sysfs is what the kernel has. Portals are ignored on
+purpose: the same logical unit of the same target through another portal is the same volume, and a leftover of it as well.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from reconciler.adapters.brick import identity, sysfs
+from reconciler.adapters.brick.sysfs import Roots
+
+ISCSI = {"iscsi", "iser"}
+SCSI = {*ISCSI, "fibre_channel"}
+NVME = {"nvmeof", "nvme"}
+PROTOCOLS = {*SCSI, *NVME, "rbd"}
+"""Those of whose devices sysfs tells where they are. Of any other it could not be proven that it is gone."""
+_NAMESPACE = re.compile(r"nvme\d+n\d+")
+_FLAT_SPACE = 16384
+
+Data = Mapping[str, Any]
+
+
+def devices(roots: Roots, protocol: str, data: Data) -> list[str]:
+    """The kernel's names of a connection's devices, without maps on top of them, for one of `PROTOCOLS`."""
+    if protocol in ISCSI:
+        return _iscsi(roots, data)
+    if protocol == "fibre_channel":
+        return _fibre_channel(roots, data)
+    if protocol in NVME:
+        return _nvme(roots, data)
+    return _rbd(roots, data)
+
+
+def paths_expected(protocol: str, data: Data, multipath: bool) -> int:
+    """How many paths the connection promises. 0: it does not say."""
+    if not multipath:
+        return 0
+    portals = data.get("target_portals") if protocol in ISCSI else data.get("portals") if protocol in NVME else None
+    return len(portals) if isinstance(portals, list | tuple) else 0
+
+
+def iqns(data: Data) -> list[str]:
+    return list(data.get("target_iqns") or [data["target_iqn"]])
+
+
+def _iscsi(roots: Roots, data: Data) -> list[str]:
+    targets = iqns(data)
+    luns = data.get("target_luns") or [data.get("target_lun", 0)] * len(targets)
+    found = set()
+    for iqn, lun in zip(targets, luns, strict=False):
+        for session in _sessions(roots, [iqn]):
+            found |= _disks(session / "device", f"target*/*:*:*:{_addressed(lun, data)}")
+    return sorted(found)
+
+
+def _sessions(roots: Roots, targets: list[str]) -> list[Path]:
+    folder = roots.sys / "class" / "iscsi_session"
+    return [folder / name for name in sysfs.names(folder) if sysfs.text(folder / name / "targetname") in targets]
+
+
+def _fibre_channel(roots: Roots, data: Data) -> list[str]:
+    named = data.get("target_wwns") or data.get("target_wwn") or []
+    wwns = [named] if isinstance(named, str) else list(named)
+    luns = data.get("target_luns") or [data.get("target_lun", 0)]
+    luns = luns * len(wwns) if len(luns) == 1 else luns
+    folder = roots.sys / "class" / "fc_transport"
+    found = set()
+    for wwn, lun in zip(wwns, luns, strict=False):
+        for target in sysfs.names(folder):
+            if (sysfs.text(folder / target / "port_name") or "").removeprefix("0x") == str(wwn).lower().removeprefix(
+                "0x"
+            ):
+                found |= _disks(folder / target / "device", f"*:*:*:{_addressed(lun, data)}")
+    return sorted(found)
+
+
+def _disks(device: Path, pattern: str) -> set[str]:
+    """The disks of logical units ``H:C:T:LUN``."""
+    return {disk for unit in device.glob(pattern) for disk in sysfs.names(unit / "block")}
+
+
+def _addressed(lun: Any, data: Data) -> int:
+    """The kernel's number for a LUN. Arrays number in several ways; os-brick's `lun_for_addressing` says the same."""
+    mode = data.get("addressing_mode")
+    flat = mode == "SAM3-flat" or (mode == "SAM2" and int(lun) >= 256)
+    return int(lun) + (_FLAT_SPACE if flat else 0)
+
+
+def _nvme(roots: Roots, data: Data) -> list[str]:
+    """By UUID or NGUID, where the connection has one: several volumes may share a subsystem, and numbers are used again."""
+    nqn = data.get("target_nqn") or data.get("nqn")
+    wanted = {identity.canonical(str(data[key])) for key in ("vol_uuid", "volume_nguid") if data.get(key)}
+    number = data.get("ns_id")
+    found = []
+    for name in sysfs.disks(roots):
+        folder = roots.block(name)
+        if not _NAMESPACE.fullmatch(name) or sysfs.text(folder / "device" / "subsysnqn") != nqn:
+            continue
+        same = (
+            bool(wanted & identity.of_device(roots, name).spellings)
+            if wanted
+            else number is None or sysfs.text(folder / "nsid") == str(number)
+        )
+        if same:
+            found.append(name)
+    return found
+
+
+def _rbd(roots: Roots, data: Data) -> list[str]:
+    wanted = identity.canonical(str(data.get("name", "")))
+    rbds = (name for name in sysfs.disks(roots) if name.startswith("rbd"))
+    return [name for name in rbds if wanted in identity.of_device(roots, name).spellings]

@@ -1,0 +1,61 @@
+"""The settings of the host's side, shared by the daemon and the worker. No secrets: they travel on a command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Deadlines(BaseModel):
+    """How long one call may take before the worker is killed and the outcome is unknown, in seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    start: Seconds = 60
+    """Start of the worker: 0.2 s on an idle machine."""
+    properties: Seconds = 60
+    connect: Seconds = 300
+    """os-brick tries an iSCSI login three times, each up to two minutes when a portal is silent."""
+    inspect: Seconds = 60
+    disconnect: Seconds = 600
+    """Includes writing out what the host has in memory, which for a slow array takes its time."""
+
+
+class ConnectorSettings(BaseModel):
+    """What this node's connector needs to know.
+
+    Two node daemons on one host need different values of `node`, `state_folder` and `link_folder`; the others may be shared.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    node: Annotated[str, Field(min_length=1)]
+    """This node's id, and the ``host`` of its connector properties."""
+    state_folder: Path
+    """For the record by which a restarted daemon ends the worker that it left behind. The connector's own."""
+    my_ip: str
+    """This host's address in the storage network, as arrays may want to know it."""
+    multipath: bool = False
+    """Use all portals of a volume. Needs multipathd for iSCSI and Fibre Channel."""
+    enforce_multipath: bool = False
+    """Refuse to work, instead of using one path, when multipathd does not run."""
+    link_folder: Path = Path("/dev/brickwork")
+    """Where the stable links are. Under /dev, so that a reboot takes them along with the devices."""
+    lock_path: Path = Path("/run/lock/os-brick")
+    """os-brick's locks. Nova and Cinder on the same host must be given the same folder: they share sessions with us."""
+    mount_point_base: Path = Path("/var/lib/brickwork/mounts")
+    """Under which shares (NFS and its like) are mounted. Only what is mounted there is ever unmounted."""
+    concurrency: Annotated[int, Field(ge=1, le=64)] = 8
+    """How many calls the worker does at once. os-brick itself does one connect or disconnect of iSCSI, FC and NVMe at a time."""
+    deadlines_s: Deadlines = Deadlines()
+    allow_noop: bool = False
+    """For benchmarks only: accept connections of type ``noop``, for which a device is made up."""
+
+    @property
+    def owner(self) -> str:
+        """Who this is among all that may make devices and links on this host. A host name alone could be a node of two clusters."""
+        return f"{self.node} ({self.state_folder.resolve()})"

@@ -1,0 +1,252 @@
+"""A backend's options: checked against what its driver declares, before the driver sees them.
+
+oslo.config ignores what it does not know and tells of a wrong type only when the driver reads the option, perhaps hours later.
+Here a mistake is told at once: the option's name, what was given, what is expected, which names there are.
+
+Two ways to give options: a mapping in the controller's settings, or a section of a cinder.conf that exists already. The latter
+is taken as it is: it may hold leftovers that no driver knows, so an unknown name there is only worth a warning.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import stat
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from cinder.volume import configuration
+from oslo_config import cfg
+from oslo_config import types as cfg_types
+from oslo_utils import strutils
+
+from reconciler.adapters.cinder import catalog
+from reconciler.runtime.ports import Terminal
+
+Options = Mapping[str, cfg.Opt]
+Mask = Callable[[str], str]
+DEFAULT_DRIVER = f"{catalog.ROOT}lvm.LVMVolumeDriver"
+
+_SECRET_WORDS = ("password", "secret", "token", "passphrase", "api_key")
+_MANAGER_OPTIONS = (  # of Cinder's volume manager (which is not loaded: it brings 17 MB), but drivers read some of them
+    cfg.StrOpt("volume_driver", default=DEFAULT_DRIVER),
+    cfg.StrOpt("extra_capabilities", default="{}"),
+    cfg.BoolOpt("suppress_requests_ssl_warnings", default=False),
+    cfg.IntOpt("backend_native_threads_pool_size", default=20),
+)
+_KEYRING = cfg.StrOpt("rbd_keyring_conf", help="Cinder 29 reads this option, but registers it no more")
+
+
+def load_driver(path: str) -> Any:
+    """A driver's class, by its path or by one of its former ones. Raises Terminal: missing SDK, no such class."""
+    if known := catalog.DRIVERS.get(path):
+        _need_sdk(known)
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        from cinder.volume import manager  # for its table of renamed drivers
+
+        if path in manager.MAPPING:
+            return load_driver(manager.MAPPING[path])
+        close = difflib.get_close_matches(path, catalog.DRIVERS, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise Terminal(f"driver {path} cannot be imported: {error}{hint}") from error
+
+
+def _need_sdk(driver: catalog.Driver) -> None:
+    if driver.sdk and (missing := [module for module in driver.sdk.modules if not _is_installed(module)]):
+        named = ", ".join(missing)
+        raise Terminal(f"driver {driver.name} needs {named}, which Brickwork's environment lacks: {driver.sdk.remedy}")
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # a parent is missing
+        return False
+
+
+def declared(driver: Any) -> dict[str, cfg.Opt]:
+    """All options that mean something in this driver's section, by name, former names included."""
+    shared = configuration.SHARED_CONF_GROUP
+    if "rbd" in driver.__module__:
+        cfg.CONF.register_opt(_KEYRING, group=shared)
+    options = [*_MANAGER_OPTIONS, *own(driver)]
+    # Cinder's modules register their options in the shared group when they are imported, hence those of this driver too.
+    options += [info["opt"] for info in cfg.CONF._get_group(shared)._opts.values()]
+    for kind in driver.__mro__:  # a driver from elsewhere may do so only in its constructor
+        if not kind.__module__.startswith(("cinder.", "builtins")):
+            options += _options_in(importlib.import_module(kind.__module__))
+    names = {option.dest: option for option in options}
+    return {former.name: option for option in options for former in option.deprecated_opts if former.name} | names
+
+
+def configured(known: Options, section_name: str) -> Any:
+    """Cinder's `Configuration` of a section, with all these options."""
+    for (
+        option
+    ) in _MANAGER_OPTIONS:  # not in the shared group: Cinder's manager, when a driver imports it, wants to do that
+        cfg.CONF.register_opt(option, group=section_name)
+    unique = {id(option): option for option in known.values() if option not in _MANAGER_OPTIONS}
+    return configuration.Configuration(list(unique.values()), config_group=section_name)
+
+
+def own(driver: Any) -> list[cfg.Opt]:
+    """The options that the driver itself says it has."""
+    try:
+        return list(driver.get_driver_options() or ())
+    except KeyError:  # some count options of Cinder's volume manager among theirs, and look for them where it puts them
+        importlib.import_module("cinder.volume.manager")
+        return list(driver.get_driver_options() or ())
+
+
+def _options_in(module: Any) -> list[cfg.Opt]:
+    lists = [value for value in vars(module).values() if isinstance(value, list | tuple)]
+    return [option for value in lists for option in value if isinstance(option, cfg.Opt)]
+
+
+def refuse_unknown(given: Iterable[str], known: Options, driver: Any) -> None:
+    """Raises Terminal for the first name that nobody would ever read."""
+    for name in given:
+        if name not in known:
+            raise Terminal(
+                f"unknown option {name}{_nearest(name, known)}. {driver.__name__} has: {_names(own(driver))}"
+            )
+
+
+def unknown(given: Iterable[str], known: Options) -> list[str]:
+    """Remarks on the names that nobody would ever read."""
+    return [f"nobody reads option {name}{_nearest(name, known)}" for name in given if name not in known]
+
+
+def _nearest(name: str, known: Options) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _names(options: Iterable[cfg.Opt]) -> str:
+    return ", ".join(sorted(option.dest for option in options)) or "no options of its own"
+
+
+def read_secrets(path: Path) -> dict[str, Any]:
+    """A YAML mapping of options. Raises Terminal, also when others than its owner may read it."""
+    try:
+        mode = path.stat().st_mode
+        if mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise Terminal(f"{path} can be read by others ({stat.filemode(mode)}): chmod 600 {path}")
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise Terminal(f"{path} cannot be read: {error.strerror}") from error
+    except yaml.YAMLError:
+        raise Terminal(f"{path} is not YAML") from None  # its text would be part of the error
+    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+        raise Terminal(f"{path} must hold a mapping of options")
+    return content
+
+
+def section(name: str, values: Mapping[str, Any], known: Options, secret: Iterable[str]) -> str:
+    """A section of an ini file that oslo.config reads as exactly these values. Raises Terminal for a wrong type.
+
+    Args:
+        secret: names whose values are taken literally. In others, ``$name`` refers to another option, as in any cinder.conf.
+    """
+    lines = [f"[{name}]"]
+    secret = set(secret)
+    for key, value in values.items():
+        option = known[key]
+        literal = key in secret or is_secret(option)
+        for one in value if option.multi and isinstance(value, list | tuple) else [value]:
+            text = _to_text(key, option, one)
+            if literal or "$" not in text:
+                _check_type(key, option, text)
+            lines.append(f"{key} = {_quote(key, text, literal)}")
+    return "\n".join(lines) + "\n"
+
+
+def is_secret(option: cfg.Opt) -> bool:
+    return bool(option.secret) or any(word in option.dest for word in _SECRET_WORDS)
+
+
+def _to_text(key: str, option: cfg.Opt, value: Any) -> str:
+    if value is None or (isinstance(value, str) and "\n" in value):
+        raise Terminal(f"option {key} has {'no value' if value is None else 'a line break in its value'}")
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return ",".join(f"{name}:{item}" for name, item in value.items())
+    if isinstance(value, list | tuple):
+        text = ", ".join(map(str, value))
+        return f"[{text}]" if getattr(option.type, "bounds", False) else text
+    return str(value)
+
+
+def _check_type(key: str, option: cfg.Opt, text: str) -> None:
+    try:
+        option.type(text)
+    except ValueError:
+        shown = "a value (not shown)" if is_secret(option) else repr(text)
+        raise Terminal(f"option {key} is {shown}, but must be {expected(option)}") from None
+
+
+def expected(option: cfg.Opt) -> str:
+    """What an option's values look like, in words."""
+    kind = option.type
+    if choices := getattr(kind, "choices", None):
+        return f"one of {', '.join(map(str, choices))}"
+    words = {cfg_types.Boolean: "true or false", cfg_types.Integer: "a whole number", cfg_types.Float: "a number"}
+    words |= {cfg_types.Port: "a port number", cfg_types.Dict: "key:value pairs", cfg_types.List: "a list"}
+    parts = [words.get(type(kind), "a text")]
+    limits = {"at least": getattr(kind, "min", None), "at most": getattr(kind, "max", None)}
+    parts += [f"{word} {limit}" for word, limit in limits.items() if limit is not None]
+    if regex := getattr(kind, "regex", None):
+        parts.append(f"matching {regex.pattern}")
+    return ", ".join(parts)
+
+
+def _quote(key: str, text: str, literal: bool) -> str:
+    """oslo.config substitutes ``$name``, and strips spaces and a pair of quotes from a value."""
+    if literal:
+        if r"\$" in text:
+            raise Terminal(rf"option {key} contains \$, which oslo.config cannot express: change that password")
+        text = text.replace("$", "$$")
+    return f'"{text}"' if text != text.strip() or text[:1] in ("'", '"') else text
+
+
+def check_values(config: Any, known: Options) -> list[str]:
+    """Read each option of a parsed section once; returns the secrets. Raises Terminal for one that can't be read.
+
+    Args:
+        config: Cinder's `Configuration` of the section.
+    """
+    secrets = []
+    for option in {id(option): option for option in known.values()}.values():
+        try:
+            value = getattr(config, option.dest)
+        except (cfg.ConfigFileValueError, cfg.NoSuchOptError, cfg.TemplateSubstitutionError, ValueError) as error:
+            raise Terminal(f"[{config.config_group}] {_explain(option, error)}") from None
+        if is_secret(option) and isinstance(value, str) and value != option.default:
+            secrets.append(value)
+    return secrets
+
+
+def _explain(option: cfg.Opt, error: Exception) -> str:
+    if not isinstance(error, ValueError):
+        return f"option {option.dest}: a $ refers to another option; write $$ for the character itself"
+    shown = "" if is_secret(option) else f" ({error})"
+    return f"option {option.dest} must be {expected(option)}{shown}"
+
+
+def masker(secrets: Iterable[str]) -> Mask:
+    """A function that takes these secrets, and what looks like one, out of a text."""
+    known = sorted({secret for secret in secrets if len(secret) > 3}, key=len, reverse=True)
+
+    def mask(text: str) -> str:
+        for secret in known:
+            text = text.replace(secret, "***")
+        return strutils.mask_password(text)
+
+    return mask

@@ -1,0 +1,206 @@
+"""What the `Connector` port promises, as tests. One suite for every implementation: a fake that drifts from os-brick fails here.
+
+A subclass's module provides the fixture `rig`: a connector, and hands on the storage and the host around it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Protocol
+
+import pytest
+
+from reconciler.runtime.ports import Busy, Connector, Device, IdentityMismatch, Target, Terminal
+
+
+class Rig(Protocol):
+    """A node's connector, and what a test does around it."""
+
+    @property
+    def connector(self) -> Connector: ...
+
+    def volume(self, name: str) -> Target:
+        """A new volume that is exported to this host, with size and identity promised, for writing."""
+        ...
+
+    def use(self, device: Device) -> AbstractContextManager[object]:
+        """Somebody on the host has the device open meanwhile."""
+        ...
+
+    def published(self) -> Sequence[str]:
+        """The volumes that have a stable link on this host."""
+        ...
+
+    def restart(self) -> None:
+        """The daemon dies without a word, its worker with it, and a new one takes its place: `connector` is another."""
+        ...
+
+
+class ConnectorContract:
+    def test_properties_are_json_and_name_the_host(self, rig: Rig) -> None:
+        properties = rig.connector.properties()
+        assert json.loads(json.dumps(properties)) == properties
+        assert properties["host"]
+
+    # --- connect and inspect
+
+    def test_nothing_is_there_before_the_connect(self, rig: Rig) -> None:
+        assert rig.connector.inspect(rig.volume("v"), None) is None
+
+    def test_a_connected_device_is_the_promised_one(self, rig: Rig) -> None:
+        target = rig.volume("v")
+        device = rig.connector.connect(target)
+        assert device.size_bytes == target.size_bytes
+        assert device.identity
+        assert device.paths_live == device.paths_total >= 1
+        assert not device.read_only
+        assert json.loads(json.dumps(device.details)) == device.details
+        assert rig.published() == ["v"]
+
+    def test_inspect_sees_what_connect_returned(self, rig: Rig) -> None:
+        target = rig.volume("v")
+        device = rig.connector.connect(target)
+        assert rig.connector.inspect(target, device.details) == device
+
+    def test_inspect_needs_no_record(self, rig: Rig) -> None:
+        """A crash may come before the details are stored."""
+        target = rig.volume("v")
+        device = rig.connector.connect(target)
+        assert rig.connector.inspect(target, None) == device
+
+    def test_connect_can_be_repeated(self, rig: Rig) -> None:
+        target = rig.volume("v")
+        assert rig.connector.connect(target) == rig.connector.connect(target)
+
+    def test_volumes_do_not_touch_each_other(self, rig: Rig) -> None:
+        """Though one's name begins with the other's."""
+        first, second = rig.volume("v1"), rig.volume("v10")
+        kept = rig.connector.connect(second)
+        gone = rig.connector.connect(first)
+        assert kept.device != gone.device
+        rig.connector.disconnect(first, gone.details)
+        assert rig.connector.inspect(first, None) is None
+        assert rig.connector.inspect(second, kept.details) == kept
+        assert rig.published() == ["v10"]
+
+    def test_a_device_survives_the_daemon(self, rig: Rig) -> None:
+        target = rig.volume("v")
+        device = rig.connector.connect(target)
+        rig.restart()
+        assert rig.connector.inspect(target, None) == device
+        assert rig.connector.connect(target) == device
+
+    def test_a_killed_connector_works_again(self, rig: Rig) -> None:
+        target = rig.volume("v")
+        device = rig.connector.connect(target)
+        rig.connector.kill()
+        rig.connector.kill()
+        assert rig.connector.inspect(target, device.details) == device
+
+    # --- the wrong device
+
+    @pytest.mark.parametrize("wrong", ["size", "identity"])
+    def test_a_wrong_device_is_not_published(self, rig: Rig, wrong: str) -> None:
+        """A34."""
+        target = rig.volume("v")
+        promised = (
+            replace(target, size_bytes=1 << 40) if wrong == "size" else replace(target, identity="6001405deadbeef0")
+        )
+        with pytest.raises(IdentityMismatch):
+            rig.connector.connect(promised)
+        assert rig.published() == []
+        with pytest.raises(IdentityMismatch):
+            rig.connector.inspect(promised, None)
+        rig.connector.disconnect(promised, None)
+        assert rig.connector.inspect(promised, None) is None
+
+    def test_a_promise_that_was_not_made_is_not_compared(self, rig: Rig) -> None:
+        target = replace(rig.volume("v"), size_bytes=None, identity=None)
+        assert rig.connector.connect(target).size_bytes > 0
+
+    def test_a_device_that_was_published_before_it_proved_wrong_is_withdrawn(self, rig: Rig) -> None:
+        target = rig.volume("v")
+        device = rig.connector.connect(target)
+        with pytest.raises(IdentityMismatch):
+            rig.connector.inspect(replace(target, size_bytes=1 << 40), device.details)
+        assert rig.published() == []
+
+    # --- read-only
+
+    def test_a_read_only_device_is_read_only(self, rig: Rig) -> None:
+        """A22."""
+        target = replace(rig.volume("v"), read_only=True)
+        device = rig.connector.connect(target)
+        assert device.read_only
+        assert rig.connector.inspect(target, None) == device
+
+    def test_the_next_attachment_may_have_another_mode(self, rig: Rig) -> None:
+        target = rig.volume("v")
+        for read_only in (True, False, True):
+            wanted = replace(target, read_only=read_only)
+            device = rig.connector.connect(wanted)
+            assert device.read_only is read_only
+            rig.connector.disconnect(wanted, device.details)
+
+    # --- disconnect
+
+    def test_after_the_disconnect_nothing_is_there(self, rig: Rig) -> None:
+        target = rig.volume("v")
+        device = rig.connector.connect(target)
+        rig.connector.disconnect(target, device.details)
+        assert rig.connector.inspect(target, device.details) is None
+        assert rig.published() == []
+
+    def test_disconnect_can_be_repeated(self, rig: Rig) -> None:
+        target = rig.volume("v")
+        device = rig.connector.connect(target)
+        for _ in range(2):
+            rig.connector.disconnect(target, device.details)
+
+    def test_disconnect_of_what_never_was_is_done(self, rig: Rig) -> None:
+        rig.connector.disconnect(rig.volume("v"), None)
+
+    def test_disconnect_needs_no_record(self, rig: Rig) -> None:
+        target = rig.volume("v")
+        rig.connector.connect(target)
+        rig.restart()
+        rig.connector.disconnect(target, None)
+        assert rig.connector.inspect(target, None) is None
+
+    def test_disconnect_without_flush_removes_it_too(self, rig: Rig) -> None:
+        target = rig.volume("v")
+        device = rig.connector.connect(target)
+        rig.connector.disconnect(target, device.details, flush=False)
+        assert rig.connector.inspect(target, None) is None
+
+    @pytest.mark.parametrize("flush", [True, False])
+    def test_a_device_in_use_stays_and_its_user_is_named(self, rig: Rig, flush: bool) -> None:
+        """A11."""
+        target = rig.volume("v")
+        device = rig.connector.connect(target)
+        with rig.use(device):
+            with pytest.raises(Busy) as caught:
+                rig.connector.disconnect(target, device.details, flush=flush)
+            assert caught.value.holders
+            assert all(caught.value.holders)
+            if flush:  # of a fenced boot, paths may have been cut off
+                assert rig.connector.inspect(target, device.details) == device
+            assert rig.published() == ["v"]
+        rig.connector.disconnect(target, device.details, flush=flush)
+        assert rig.connector.inspect(target, None) is None
+
+    # --- refusals
+
+    @pytest.mark.parametrize("name", ["..", "a/b", ".owner", "-", ""])
+    def test_a_name_that_leads_out_of_the_link_folder_is_refused(self, rig: Rig, name: str) -> None:
+        with pytest.raises(Terminal):
+            rig.connector.connect(replace(rig.volume("v"), volume=name))
+
+    def test_an_unknown_protocol_is_refused(self, rig: Rig) -> None:
+        with pytest.raises(Terminal):
+            rig.connector.connect(
+                replace(rig.volume("v"), conn_info={"driver_volume_type": "carrier-pigeon", "data": {}})
+            )

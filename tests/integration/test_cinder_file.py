@@ -1,0 +1,169 @@
+"""The driver for machines without storage: files that are never replaced, lost or mixed up."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from reconciler.adapters.cinder.backend import CinderBackend
+from reconciler.runtime.ports import Retryable, Terminal, Unavailable
+from tests.integration.cinder_backends import HOLDER, OTHER_UID, UID, Backends, backends, volume
+
+__all__ = ["backends"]
+
+GIB = 1 << 30
+DRIVER = "reconciler.adapters.cinder.file_driver.FileDriver"
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def backend(backends: Backends, files: Path) -> CinderBackend:
+    backend = backends.make(DRIVER, {"file_driver_folder": str(files)})
+    backend.open([])
+    return backend
+
+
+def test_an_ordinary_start_says_nothing(backends: Backends, backend: CinderBackend) -> None:
+    backend.create(volume())
+    assert backends.log == []
+
+
+def test_a_volume_is_a_sparse_private_file_of_its_size(backend: CinderBackend, files: Path) -> None:
+    backend.create(volume())
+    (file,) = files.iterdir()
+    assert UID in file.name
+    status = file.stat()
+    assert (status.st_size, status.st_blocks, status.st_mode & 0o777) == (GIB, 0, 0o600)
+
+
+def test_conn_info_names_the_file_and_its_true_size(backend: CinderBackend, files: Path) -> None:
+    reply = backend.connect(volume(UID, backend.create(volume()), HOLDER), HOLDER)
+    (file,) = files.iterdir()
+    assert reply.conn_info is not None
+    assert reply.conn_info["driver_volume_type"] == "local"
+    assert reply.conn_info["data"]["device_path"] == reply.identity == str(file)
+    assert reply.conn_info["data"]["size"] == reply.size_bytes == GIB
+
+
+def test_creating_again_keeps_the_content(backend: CinderBackend, files: Path) -> None:
+    backend.create(volume())
+    (file,) = files.iterdir()
+    write(file, b"precious")
+    backend.create(volume())
+    assert read(file, 8) == b"precious"
+
+
+def test_creating_again_after_an_extend_does_not_shrink(backend: CinderBackend, files: Path) -> None:
+    reply = backend.create(volume())
+    backend.extend(volume(UID, reply), 2)
+    backend.create(volume())
+    (file,) = files.iterdir()
+    assert file.stat().st_size == 2 * GIB
+
+
+def test_extending_and_deleting_touch_no_other_volume(backend: CinderBackend, files: Path) -> None:
+    first, second = backend.create(volume()), backend.create(volume(OTHER_UID))
+    (other,) = (file for file in files.iterdir() if OTHER_UID in file.name)
+    write(other, b"precious")
+    backend.extend(volume(UID, first), 2)
+    backend.delete(volume(UID, first))
+    assert list(files.iterdir()) == [other]
+    assert (other.stat().st_size, read(other, 8)) == (GIB, b"precious")
+    backend.delete(volume(OTHER_UID, second))
+
+
+def test_a_volume_that_has_vanished_cannot_be_extended_or_connected(backend: CinderBackend, files: Path) -> None:
+    reply = backend.create(volume())
+    (file,) = files.iterdir()
+    file.unlink()
+    with pytest.raises(Retryable, match="VolumeNotFound"):
+        backend.extend(volume(UID, reply), 2)
+    with pytest.raises(Retryable, match="VolumeNotFound"):
+        backend.connect(volume(UID, reply, HOLDER), HOLDER)
+    assert list(files.iterdir()) == []
+
+
+def test_a_link_in_place_of_a_volume_is_not_followed(backend: CinderBackend, files: Path, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_bytes(b"precious")
+    backend.create(volume())
+    (file,) = files.iterdir()
+    file.unlink()
+    file.symlink_to(target)
+    with pytest.raises(Retryable):
+        backend.create(volume())
+    assert target.read_bytes() == b"precious"
+
+
+def test_a_taken_over_file_keeps_its_content_and_gets_whole_gibibytes(backend: CinderBackend, files: Path) -> None:
+    write(files / "disk.img", b"precious")
+    os.truncate(files / "disk.img", GIB + 1)
+    reply = backend.adopt(volume(), {"source-name": "disk.img"})
+    (file,) = files.iterdir()
+    assert UID in file.name
+    assert (reply.size_gib, file.stat().st_size, read(file, 8)) == (2, 2 * GIB, b"precious")
+
+
+def test_a_file_is_not_taken_over_twice_by_two_volumes(backend: CinderBackend, files: Path) -> None:
+    write(files / "disk.img", b"x")
+    backend.adopt(volume(), {"source-name": "disk.img"})
+    with pytest.raises(Terminal, match=r"there is no file disk\.img"):
+        backend.adopt(volume(OTHER_UID), {"source-name": "disk.img"})
+
+
+def test_a_file_is_not_taken_over_in_place_of_the_one_that_the_volume_has(backend: CinderBackend, files: Path) -> None:
+    backend.create(volume())
+    write(files / "disk.img", b"precious")
+    with pytest.raises(Terminal, match="has another file already"):
+        backend.adopt(volume(), {"source-name": "disk.img"})
+    assert read(files / "disk.img", 8) == b"precious"
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "", ".hidden", "link", "folder"])
+def test_only_files_of_the_folder_can_be_taken_over(backend: CinderBackend, files: Path, name: str) -> None:
+    (files.parent / "outside").touch()
+    (files / "link").symlink_to(files.parent / "outside")
+    (files / "folder").mkdir()
+    with pytest.raises(Terminal):
+        backend.adopt(volume(), {"source-name": name})
+
+
+def test_the_free_space_is_real(backend: CinderBackend, files: Path) -> None:
+    (pool,) = backend.describe().capacity["pools"]
+    space = os.statvfs(files)
+    total = space.f_blocks * space.f_frsize / GIB
+    assert pool["total_gib"] == pytest.approx(total, abs=0.01)
+    assert 0 < pool["free_gib"] < total
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "text"),
+    [
+        ({}, Terminal, "file_driver_folder"),
+        ({"file_driver_folder": "/nowhere/at/all"}, Unavailable, "/nowhere/at/all does not exist"),
+        ({"file_driver_foldr": "/tmp"}, Terminal, "did you mean file_driver_folder"),
+    ],
+)
+def test_a_wrong_folder_is_named(backends: Backends, options: dict[str, str], kind: type[Exception], text: str) -> None:
+    with pytest.raises(kind, match=text) as caught:
+        backends.make(DRIVER, options).open([])
+    assert type(caught.value) is kind
+
+
+def write(path: Path, content: bytes) -> None:
+    path.touch()
+    with path.open("r+b") as file:
+        file.write(content)
+
+
+def read(path: Path, count: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(count)

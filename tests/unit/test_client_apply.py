@@ -1,0 +1,214 @@
+"""`brickctl apply`: manifests to wishes (A1, A2)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from reconciler.runtime.ports import Put
+from schema.keys import Family
+from tests.fakes.store import Fault
+from tests.unit.client_world import KEYS, World
+
+MANIFEST = """\
+kind: Volume
+name: data
+spec: {backend: lvm, size_gib: 10}
+---
+kind: Attachment
+node: web-1
+volume: data
+spec: {mode: rw}
+"""
+
+
+def test_apply_stores_what_was_said() -> None:
+    """The stored value is the user's own words, with the schema and without defaults."""
+    world = World()
+    assert world.ok("apply", "-f", "-", stdin=MANIFEST) == "volume/data created\nattachment/web-1/data created\n"
+    assert world.value(Family.DESIRED_VOLUME, "data") == b'{"schema":1,"backend":"lvm","size_gib":10}'
+    assert world.value(Family.DESIRED_ATTACHMENT, "web-1", "data") == b'{"schema":1,"mode":"rw"}'
+    assert world.etcd.writes == 1
+
+
+def test_apply_again_writes_nothing() -> None:
+    """What is so already, however it was spelt, is unchanged; a difference is configured."""
+    world = World()
+    world.volume(spec=b'{"size_gib": 10, "on_delete": "retain", "backend": "lvm"}')
+    world.wish(spec=b"{}")
+    before = world.etcd.revision
+    assert world.ok("apply", "-f", "-", stdin=MANIFEST) == "volume/data unchanged\nattachment/web-1/data unchanged\n"
+    assert world.etcd.revision == before
+    changed = MANIFEST.replace("10", "20")
+    assert "volume/data configured\n" in world.ok("apply", "-f", "-", stdin=changed)
+
+
+def test_etcdctl_and_apply_come_to_the_same_spec() -> None:
+    """A1: one normalised spec and one hash, whoever wrote it."""
+    by_hand, applied = World(), World()
+    by_hand.volume(spec=b'{"on_delete":"retain","size_gib":10,"backend":"lvm"}')
+    applied.ok("apply", "-f", "-", stdin=MANIFEST)
+    paths = "jsonpath=$.spec", "jsonpath=$.status.spec_hash"
+    for path in paths:
+        assert by_hand.ok("get", "volume", "data", "-o", path) == applied.ok("get", "volume", "data", "-o", path)
+
+
+def test_what_get_prints_may_be_applied() -> None:
+    """`get -o yaml | apply` and `get -o json | apply` change nothing."""
+    world = World()
+    world.attached()
+    world.put(Family.DESIRED_NODE, ("web-1",), b'{"cordons": {"ann": "new disk"}}')
+    for kind in ("volumes", "attachments", "nodes"):
+        for form in ("yaml", "json"):
+            printed = world.ok("get", kind, "-o", form)
+            assert "unchanged" in world.ok("apply", "-f", "-", stdin=printed)
+
+
+@pytest.mark.parametrize(
+    ("text", "faults"),
+    [
+        ("kind: Volum\nname: a", ["document 1, line 1: kind: 'Volum' is no kind; did you mean Volume?"]),
+        ("name: a", ["kind: is missing; write one of Volume, Attachment, Node"]),
+        ("kind: Backend\nname: lvm", ["backends are defined in the controller's settings"]),
+        ("- 7", ["must be a mapping"]),
+        (
+            "kind: Volume\nname: a\nspec:\n  backend: lvm\n  size_gb: 10\n",
+            [
+                "line 5: spec.size_gb: unknown field; did you mean size_gib? (known: backend, import, on_delete, size_gib)"
+            ],
+        ),
+        ("kind: Volume\nname: a\nspec:\n  backend: lvm\n", ["line 3: spec: size_gib is needed, unless"]),
+        ("kind: Volume\nname: a\nspec:\n  backend: lvm\n  size_gib: ten\n", ["line 5: spec.size_gib: input should be"]),
+        ("kind: Volume\nname: a", ["spec: is missing"]),
+        ("kind: Volume\nname: a\nspec: 7", ["line 3: spec: must be a mapping"]),
+        ("kind: Volume\nname: 12\nspec: {backend: lvm, size_gib: 1}", ["line 2: name: must be text: write name: '12'"]),
+        ("kind: Attachment\nnode: a/b\nvolume: v", ["line 2: node: 'a/b': use letters, digits"]),
+        ("kind: Attachment\nnode: a\nvolume: v\nmode: rw", ["line 4: mode: belongs into the spec: write spec: {mode"]),
+        (
+            "kind: Attachment\nnode: a\nvolum: v",
+            ["line 3: volum: unknown field; did you mean volume?", "volume: is missing"],
+        ),
+        (
+            "kind: Attachment\nnode: a\nvolume: v\nspec: {mode: rw, mode: ro}",
+            ["line 4, column 18", "'mode' appears twice"],
+        ),
+        ("kind: Attachment\nnode: a\nvolume: v\n---\nkind: [", ["document 2, line 5"]),
+        (
+            '{"kind": "Volume",\n "name": "a",\n "spec": {"backend": "lvm", "size_gib": "1"}}',
+            ["document 1, line 3: spec.size_gib"],
+        ),
+        ('{"kind": "Volume", "kind": "Node", "name": "a"}', ["'kind' appears twice"]),
+        (
+            "kind: Volume\nname: a\nspec: {backend: lvm, import: {made: 2026-11-23}}",
+            ["line 3: spec: holds something that is no JSON, such as a date: quote it"],
+        ),
+        (
+            "kind: Volume\nname: a\nspec: {backend: lvm, import: {size: .nan}}",
+            ["line 3: spec: holds something that is no JSON"],
+        ),
+        (f"kind: Attachment\nnode: a\nvolume: v\nspec: {{labels: {{a: {'x' * 33_000}}}}}", ["spec: needs 33,"]),
+        ("", ["no objects in -"]),
+        (MANIFEST + "---\n" + MANIFEST, ["document 3, line 10: volume/data is in stdin: document 1, line 1 already"]),
+    ],
+)
+def test_faults_are_told_with_place_and_remedy(text: str, faults: list[str]) -> None:
+    """File, document, line and field; and nothing is written."""
+    world = World()
+    result = world.run("apply", "-f", "-", stdin=text)
+    assert result.exit_code == 2
+    for fault in faults:
+        assert fault in result.stderr
+    assert world.etcd.writes == 0
+
+
+def test_one_bad_document_stops_all_and_every_fault_is_told() -> None:
+    """Nothing is written when any document is bad; all faults come at once."""
+    world = World()
+    bad = MANIFEST + "---\nkind: Volume\nname: b\nspec: {backend: lvm, size: 1}\n---\nkind: Nod\n"
+    result = world.run("apply", "-f", "-", stdin=bad)
+    assert "document 3, line 12: spec.size: unknown field" in result.stderr
+    assert "document 4, line 14: kind: 'Nod'" in result.stderr
+    assert result.stderr.endswith("Nothing was written.\n")
+    assert world.etcd.writes == 0
+
+
+def test_towers_of_aliases_end() -> None:
+    """YAML's aliases can be piled up to billions of nodes; they are looked at once each."""
+    tower = "a0: &a0 {x: y}\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 25))
+    result = World().run("apply", "-f", "-", stdin=tower)
+    assert "kind: is missing" in result.stderr
+
+
+def test_folders_and_files(tmp_path: Path) -> None:
+    """A folder means its manifests; a file may hold YAML or JSON."""
+    (tmp_path / "a.yaml").write_text(MANIFEST)
+    (tmp_path / "b.json").write_text(
+        json.dumps({"kind": "Node", "name": "web-1", "spec": {"cordons": {"ann": "disk"}}}, indent="\t")
+    )
+    (tmp_path / "README").write_text("not a manifest")
+    world = World()
+    assert world.ok("apply", "-f", str(tmp_path)).count("created") == 3
+    (tmp_path / "empty").mkdir()
+    assert "in this folder" in world.run("apply", "-f", str(tmp_path / "empty")).stderr
+    assert "No such file" in world.run("apply", "-f", str(tmp_path / "none.yaml")).stderr
+
+
+def test_hints_for_what_does_not_exist_yet() -> None:
+    """An attachment may come first; a hint on stderr says what it will wait for."""
+    world = World()
+    result = world.run("apply", "-f", "-", stdin="kind: Attachment\nnode: web-1\nvolume: dta\n")
+    assert result.exit_code == 0
+    assert "hint: volume dta is not wished for yet" in result.stderr
+    assert "hint: node web-1 has not published itself yet" in result.stderr
+    world.node()
+    world.volume("dta")
+    assert world.run("apply", "-f", "-", stdin="kind: Attachment\nnode: web-1\nvolume: dta\n").stderr == ""
+
+
+def test_a_change_by_somebody_else_is_a_conflict() -> None:
+    """Written only if it is as it was read; else exit code 3, with the object's name, and nothing is written."""
+    world = World()
+    world.volume()
+    world.store.fault = lambda name: _interfere(world, name)
+    result = world.run("apply", "-f", "-", stdin=MANIFEST.replace("10", "30"))
+    assert result.exit_code == 3
+    assert "volume/data: changed by somebody else meanwhile; nothing was written" in result.stderr
+    assert world.value(Family.DESIRED_ATTACHMENT, "web-1", "data") is None
+
+
+def _interfere(world: World, name: str) -> Fault | None:
+    if name == "txn" and world.store.calls["txn"] == 2:
+        world.etcd.txn((), (Put(KEYS.path(Family.DESIRED_VOLUME, "data"), b'{"backend":"lvm","size_gib":11}'),))
+    return None
+
+
+def test_a_broken_wish_is_put_right_and_a_newer_one_left_alone() -> None:
+    """apply repairs what a hand broke; what a newer Brickwork wrote it does not touch (A56)."""
+    world = World()
+    world.volume(spec=b"{broken")
+    world.wish(spec=b'{"schema": 2, "mode": "rw"}')
+    result = world.run("apply", "-f", "-", stdin=MANIFEST)
+    assert result.exit_code == 3
+    assert "attachment/web-1/data: $.schema: version 2 is newer" in result.stderr
+    world.delete(Family.DESIRED_ATTACHMENT, "web-1", "data")
+    assert "volume/data configured\n" in world.ok("apply", "-f", "-", stdin=MANIFEST)
+
+
+def test_an_unknown_outcome_says_to_run_it_again() -> None:
+    """The answer got lost: exit code 6, and the same command finds out."""
+    world = World()
+    world.store.faults.append(Fault.LOST_REPLY)
+    result = world.run("apply", "-f", "-", stdin=MANIFEST)
+    assert result.exit_code == 6
+    assert "may or may not have been written: run the same command again" in result.stderr
+    assert world.ok("apply", "-f", "-", stdin=MANIFEST).count("unchanged") == 2
+
+
+def test_very_many_objects_are_written_in_batches() -> None:
+    """etcd takes 128 operations in a transaction."""
+    world = World()
+    documents = [{"kind": "Volume", "name": f"v{n}", "spec": {"backend": "lvm", "size_gib": 1}} for n in range(250)]
+    assert world.ok("apply", "-f", "-", stdin=json.dumps(documents)).count("created") == 250
+    assert world.etcd.writes == 3

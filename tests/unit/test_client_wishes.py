@@ -1,0 +1,153 @@
+"""`brickctl attach`, `detach` and `delete`: wishes made and taken back."""
+
+from __future__ import annotations
+
+import pytest
+
+from schema.keys import Family
+from tests.unit.client_world import KEYS, World
+
+
+def stored(world: World, node: str = "web-1", volume: str = "data") -> bytes | None:
+    return world.value(Family.DESIRED_ATTACHMENT, node, volume)
+
+
+def test_attach_puts_a_wish() -> None:
+    """`{}` is enough; mode and labels are added when said."""
+    world = World()
+    assert world.ok("attach", "web-1", "data") == "attachment/web-1/data created\n"
+    assert stored(world) == b'{"schema":1}'
+    world.ok("attach", "web-2", "logs", "--mode", "ro", "--label", "app=db", "--label", "team=ünï")
+    assert stored(world, "web-2", "logs") == '{"schema":1,"mode":"ro","labels":{"app":"db","team":"ünï"}}'.encode()
+
+
+def test_attach_again_keeps_what_is_there() -> None:
+    """Labels are added, nothing else changes; an equal wish is not written again."""
+    world = World()
+    world.wish(spec=b'{"mode": "ro", "labels": {"app": "db"}}')
+    assert world.ok("attach", "web-1", "data") == "attachment/web-1/data unchanged\n"
+    assert world.ok("attach", "web-1", "data", "--label", "a=b") == "attachment/web-1/data configured\n"
+    assert stored(world) == b'{"schema":1,"mode":"ro","labels":{"app":"db","a":"b"}}'
+
+
+def test_attach_does_not_change_a_mode() -> None:
+    """A device in use keeps its mode: exit code 3, and the way to change it."""
+    world = World()
+    world.wish(spec=b'{"mode": "rw"}')
+    result = world.run("attach", "web-1", "data", "--mode", "ro")
+    assert result.exit_code == 3
+    assert "is wished for as rw; to change that detach it, wait, and attach it as ro" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("attach", "web/1", "data"), "node 'web/1': use letters"),
+        (("attach", "web-1", "-x"), "No such option"),
+        (("attach", "web-1", "data", "--label", "x"), "--label 'x': write NAME=VALUE"),
+        (("attach", "web-1"), "Missing argument 'VOLUME'"),
+        (("delete", "volume"), "which volume?"),
+        (("delete", "backend", "lvm"), "'backend' is no kind of object here; write one of volume, attachment, node"),
+        (("delete", "attachment", "web-1"), "write NODE/VOLUME, such as web-1/data"),
+        (("delete",), "say what to delete"),
+        (("delete", "volume", "a", "-f", "x"), "say what to delete"),
+    ],
+)
+def test_misuse_names_the_fault(arguments: tuple[str, ...], message: str) -> None:
+    """Exit code 2, and what to write instead."""
+    result = World().run(*arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_detach_deletes_the_wish_alone() -> None:
+    """The node and the controller do the rest."""
+    world = World()
+    world.attached()
+    assert world.ok("detach", "web-1", "data") == "attachment/web-1/data deleted\n"
+    assert stored(world) is None
+    assert world.value(Family.CLAIM, "web-1", "data") is not None
+    again = world.ok("detach", "web-1", "data")
+    assert again.startswith("attachment/web-1/data unchanged: Detaching, ")
+
+
+def test_detaching_what_nobody_knows_is_told() -> None:
+    """A typo is not a success: exit code 4, and the nearest name."""
+    world = World()
+    world.attached()
+    result = world.run("detach", "web-1", "dta")
+    assert result.exit_code == 4
+    assert "no attachment web-1/dta; did you mean web-1/data?" in result.stderr
+
+
+def test_delete_says_what_becomes_of_the_data() -> None:
+    """Before it is done: retained, or deleted once it is detached."""
+    world = World()
+    world.attached()
+    result = world.run("delete", "volume", "data")
+    assert result.stdout == "volume/data deleted\n"
+    assert "volume data (10 GiB on lvm): its data is retained (on_delete: retain)" in result.stderr
+    world.volume(spec=b'{"backend": "lvm", "size_gib": 10, "on_delete": "delete"}')
+    result = world.run("delete", "volume/data")
+    assert "its data WILL BE DELETED once it is detached from web-1 (on_delete: delete)" in result.stderr
+
+
+def test_imported_data_is_retained_whatever_is_written() -> None:
+    """DESIGN 2: what is imported is retained."""
+    world = World()
+    world.volume(spec=b'{"backend": "lvm", "import": {"source-name": "lun-7"}, "on_delete": "delete"}')
+    world.terminal = True
+    result = world.run("delete", "volume", "data")
+    assert result.exit_code == 0
+    assert "its data is retained, as of everything imported" in result.stderr
+
+
+@pytest.mark.parametrize("spec", [b'{"backend": "lvm", "size_gib": 1, "on_delete": "delete"}', b"{broken"])
+def test_losing_data_is_asked_for_on_a_terminal_only(spec: bytes) -> None:
+    """A terminal is asked, --yes answers; without a terminal nobody is ever asked."""
+    world = World()
+    world.volume(spec=spec)
+    world.terminal = True
+    refused = world.run("delete", "volume", "data", stdin="n\n")
+    assert (refused.exit_code, world.value(Family.DESIRED_VOLUME, "data")) == (1, spec)
+    assert "Delete the data of data?" in refused.stderr
+    assert world.run("delete", "volume", "data", stdin="y\n").exit_code == 0
+    world.volume(spec=spec)
+    assert "?" not in world.run("delete", "volume", "data", "--yes").stderr
+    world.volume(spec=spec)
+    world.terminal = False
+    assert "?" not in world.run("delete", "volume", "data").stderr
+    assert world.value(Family.DESIRED_VOLUME, "data") is None
+
+
+def test_delete_by_name_and_by_manifest() -> None:
+    """By name, what is missing is an error, and the rest is done; by manifest, it is as wished."""
+    world = World()
+    world.volume("data")
+    result = world.run("delete", "volume", "data", "dta")
+    assert (result.exit_code, result.stdout) == (4, "volume/data deleted\n")
+    assert "no volume dta" in result.stderr
+    manifest = "kind: Volume\nname: data\nspec: {backend: lvm, size_gib: 1}\n---\nkind: Attachment\nnode: web-1\nvolume: data\n"
+    world.wish()
+    assert world.ok("delete", "-f", "-", stdin=manifest) == "attachment/web-1/data deleted\nvolume/data absent\n"
+
+
+def test_delete_node_removes_its_cordons() -> None:
+    """The node itself is its daemon's."""
+    world = World()
+    world.node()
+    world.put(Family.DESIRED_NODE, ("web-1",), b'{"cordons": {"ann": "disk"}}')
+    assert world.ok("delete", "node", "web-1") == "node/web-1 deleted\n"
+    assert world.value(Family.NODE, "web-1") is not None
+
+
+def test_what_the_roles_hide_is_not_absent() -> None:
+    """A key that may not be read is never reported missing: exit code 6, and which."""
+    world = World()
+    world.wish()
+    world.volume()
+    world.store.denied = (KEYS.folder(Family.DESIRED_ATTACHMENT),)
+    for command in (("delete", "attachment", "web-1/data"), ("attach", "web-1", "data"), ("detach", "web-1", "data")):
+        result = world.run(*command)
+        assert (result.exit_code, "desired/attachments" in result.stderr) == (6, True)
+    assert "your user may not read desired/attachments: ask for a role that may" in result.stderr

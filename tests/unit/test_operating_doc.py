@@ -1,0 +1,32 @@
+"""docs/OPERATING.md says what each metric and exit code means: all that there are, and no others."""
+
+from __future__ import annotations
+
+import random
+import re
+from pathlib import Path
+
+from prometheus_client import generate_latest
+
+from daemons.process import Exit
+from reconciler.adapters.clock import SystemClock
+from reconciler.runtime.telemetry import Telemetry
+from reconciler.runtime.workqueue import WorkQueue
+
+PAGE = (Path(__file__).parents[2] / "docs" / "OPERATING.md").read_text()
+
+
+def test_every_metric_is_explained_and_no_other() -> None:
+    telemetry = Telemetry(["connect"])
+    telemetry.watch_queue("volumes", WorkQueue(SystemClock(), random.Random(1)))
+    telemetry.watch_reflector("/", lambda: 0)
+    telemetry.watch_lease("node", lambda: 0)
+    telemetry.watch_oldest_unsettled("volumes", lambda: 0)
+    exposed = set(re.findall(r"^# TYPE (brickwork_\w+) ", generate_latest(telemetry.registry).decode(), re.MULTILINE))
+    served = {name for name in exposed if not name.endswith("_created")}
+    assert set(re.findall(r"`(brickwork_\w+)`", PAGE)) == served
+
+
+def test_every_exit_code_is_explained() -> None:
+    table = PAGE.split("| exit code |")[1].split("\n\n")[0]
+    assert [int(code) for code in re.findall(r"^\| (\d) \|", table, re.MULTILINE)] == sorted(Exit)

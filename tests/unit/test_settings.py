@@ -1,0 +1,323 @@
+"""The daemons' settings: where they come from, what is refused and how it is told, and that no secret is shown."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from daemons.commandline import settings_from
+from daemons.process import Exit, Refused
+from daemons.settings import SETTINGS_OF, ControllerSettings, NodeSettings, SettingsError, load
+from reconciler.adapters.brick.settings import ConnectorSettings
+
+CANARY = "canary-5f3a"
+LVM = "cinder.volume.drivers.lvm.LVMVolumeDriver"
+BACKENDS = f"backends: {{lvm: {{driver: {LVM}}}}}\n"
+
+Write = Callable[[str], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def file(text: str) -> Path:
+        path = tmp_path / "settings.yaml"
+        path.write_text(text)
+        return path
+
+    return file
+
+
+def faults(path: Path | None, environ: dict[str, str] | None = None, kind: Any = "node") -> list[str]:
+    """What is told, without the path of the file."""
+    with pytest.raises(SettingsError) as caught:
+        load(kind, path, environ or {})
+    return [fault.replace(f"{path}:", "") for fault in caught.value.faults]
+
+
+# --- sources
+
+
+def test_a_node_needs_no_settings_at_all() -> None:
+    settings = load("node", None, {})
+    assert settings.node is None
+    assert settings.etcd.endpoints == ("http://127.0.0.1:2379",)
+    assert (settings.state_folder, settings.run_folder) == (
+        Path("/var/lib/brickwork/node"),
+        Path("/run/brickwork/node"),
+    )
+    assert settings.http.listen == "127.0.0.1:9753"
+
+
+def test_a_controller_is_called_as_its_host_unless_told_otherwise(write: Write) -> None:
+    assert load("controller", write(BACKENDS), {}).name == socket.gethostname()
+    assert load("controller", write(BACKENDS + "name: c1"), {}).name == "c1"
+
+
+def test_the_environment_goes_before_the_file_and_the_file_before_the_defaults(write: Write) -> None:
+    path = write("etcd: {endpoints: ['http://file:1'], timeout_s: 7}\nworkers: 3\n")
+    settings = load("node", path, {"BRICKWORK_ETCD__ENDPOINTS": "http://a:1, http://b:2", "BRICKWORK_WORKERS": ""})
+    assert settings.etcd.endpoints == ("http://a:1", "http://b:2")
+    assert (settings.etcd.timeout_s, settings.etcd.attempt_timeout_s) == (7.0, 2.0)
+    assert settings.workers == 3
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "read", "value"),
+    [
+        ("BRICKWORK_NODE", "007", lambda s: s.node, "007"),
+        ("BRICKWORK_WORKERS", "4", lambda s: s.workers, 4),
+        ("BRICKWORK_RETRY_CAP_S", "2.5", lambda s: s.retry_cap_s, 2.5),
+        ("BRICKWORK_MULTIPATH", "true", lambda s: s.multipath, True),
+        ("BRICKWORK_LINK_FOLDER", "/dev/b", lambda s: s.link_folder, Path("/dev/b")),
+        ("BRICKWORK_LOG__LEVEL", "debug", lambda s: s.log.level, "debug"),
+        ("BRICKWORK_HTTP__LISTEN", "none", lambda s: s.http.address, None),
+        ("BRICKWORK_DEADLINES_S__CONNECT", "9", lambda s: s.deadlines_s.connect, 9.0),
+        ("BRICKWORK_ETCD__ENDPOINTS", '["http://a:1"]', lambda s: s.etcd.endpoints, ("http://a:1",)),
+    ],
+)
+def test_a_variable_means_what_its_field_is(
+    variable: str, text: str, read: Callable[[NodeSettings], object], value: object
+) -> None:
+    assert read(load("node", None, {variable: text})) == value
+
+
+def test_one_folder_for_everything_that_is_kept() -> None:
+    settings = load("node", None, {"BRICKWORK_STATE": "/srv/state"})
+    assert settings.state_folder == Path("/srv/state/node")
+    assert settings.run_folder == Path("/srv/state/run/node")
+    assert settings.mount_point_base == Path("/srv/state/mounts")
+    elsewhere = load("node", None, {"BRICKWORK_STATE": "/srv/state", "BRICKWORK_STATE_FOLDER": "/other"})
+    assert elsewhere.state_folder == Path("/other")
+
+
+def test_variables_of_others_do_no_harm() -> None:
+    others = {"BRICKWORK_ENDPOINTS": "x", "BRICKWORK_CHILD": "x", "BRICKWORK_MY_IPS": "x", "BRICKWORK_CONCURRENCY": "2"}
+    assert load("node", None, others).concurrency == 2
+
+
+def test_yaml_anchors_and_merges_work(write: Write) -> None:
+    text = f"backends:\n  a: &a {{driver: {LVM}, concurrency: 2}}\n  b: {{<<: *a, concurrency: 3}}\n"
+    settings = load("controller", write(text), {})
+    assert [(name, each.concurrency) for name, each in settings.backends.items()] == [("a", 2), ("b", 3)]
+
+
+# --- what backends inherit
+
+
+def test_what_a_backend_leaves_open_is_taken_from_the_controllers_settings(write: Write) -> None:
+    settings = load(
+        "controller",
+        write(
+            f"my_ip: 10.0.0.1\nconcurrency: 2\ndeadlines_s: {{connect: 33, open: 44}}\n"
+            f"backends:\n  plain: {{driver: {LVM}}}\n"
+            f"  own: {{driver: {LVM}, my_ip: 10.0.0.2, concurrency: 9, deadlines_s: {{open: 55}}}}\n"
+        ),
+        {},
+    )
+    plain, own = settings.backends["plain"], settings.backends["own"]
+    assert (plain.name, plain.my_ip, plain.concurrency) == ("plain", "10.0.0.1", 2)
+    assert (plain.deadlines_s.connect, plain.deadlines_s.open, plain.deadlines_s.create) == (33, 44, 900)
+    assert (own.my_ip, own.concurrency, own.deadlines_s.connect, own.deadlines_s.open) == ("10.0.0.2", 9, 33, 55)
+
+
+# --- refusals
+
+
+def test_all_faults_are_told_at_once_with_their_lines(write: Write) -> None:
+    path = write(
+        "workers: '8'\n"
+        "lease_ttl_s: 1\n"
+        "multipth: true\n"
+        "etcd:\n"
+        "  timeout_s: [5]\n"
+        "log: {level: loud}\n"
+        "http: {listen: 9753}\n"
+        "lock_path: locks\n"
+        "deadlines_s:\n"
+        "  conect: 3\n"
+    )
+    assert sorted(faults(path, {"BRICKWORK_CONCURRENCY": "many"})) == sorted(
+        [
+            "1: workers: must be a whole number, as in 8. Given was text (8)",
+            "2: lease_ttl_s: must be greater than or equal to 2. Given was a whole number (1)",
+            next(
+                fault
+                for fault in faults(path)
+                if fault.startswith("3: multipth: no such setting; did you mean multipath?")
+            ),
+            "5: etcd.timeout_s: must be a number, as in 2.5. Given was a list",
+            "6: log.level: must be 'debug', 'info', 'warning' or 'error'. Given was text (loud)",
+            "7: http.listen: must be text: put it in quotes. Given was a whole number (9753)",
+            "8: lock_path: write an absolute path: a daemon's working folder is not where you are",
+            "10: deadlines_s.conect: no such setting; did you mean connect? "
+            "(there are: connect, disconnect, inspect, properties, start)",
+            "environment: BRICKWORK_CONCURRENCY: must be a whole number, as in 8. Given was text (many)",
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("workers: 1\nworkers: 2\n", "2: workers: stands here a second time; keep one"),
+        ("no: 1\n", "1: no: YAML takes this name for False; put it in quotes"),
+        ("- a\n", " must be a mapping, as in `log: {level: info}`"),
+        ("a: [\n", "2: not YAML: expected the node content, but found '<stream end>'"),
+        ("a: !!python/name:os.system x\n", "1: not YAML: could not determine a constructor for the tag"),
+        ("prefix: brickwork\n", "1: prefix: prefix 'brickwork': begin and end it with a slash, as in '/brickwork/v1/'"),
+        ("http: {listen: '9753'}\n", "1: http.listen: write host:port (as in 127.0.0.1:9753), unix:/path, or none"),
+        ("etcd: {endpoints: ['ftp://a']}\n", "1: etcd: 'ftp://a' is no endpoint; write https://host:port"),
+        ("etcd: {endpoints: []}\n", "1: etcd: no endpoints given; write for instance https://etcd-1.example:2379"),
+        ("etcd: {user: me}\n", "1: etcd: user and password_file go together"),
+        ("etcd: {key_file: /k}\n", "1: etcd: a client certificate takes both cert_file and key_file"),
+        (
+            "etcd: {user: me, password_file: /p, endpoints: ['http://far:1']}\n",
+            "1: etcd: the password would travel in clear text to http://far:1",
+        ),
+        ("etcd: {attempt_timeout_s: .inf}\n", "1: etcd.attempt_timeout_s: must be a finite number"),
+        ("retry_base_s: 9\nretry_cap_s: 3\n", " retry_base_s must not be longer than retry_cap_s"),
+        ("failpoint: GRANT:before\n", " failpoint makes the daemon kill itself: take it out"),
+        ("etcd: 3\n", "1: etcd: must be a mapping of settings. Given was a whole number (3)"),
+        (
+            "node: a/b\n",
+            "1: node: use letters, digits, '.', '_' and '-', beginning with a letter or digit, at most 253 characters",
+        ),
+        ("multipath: maybe\n", "1: multipath: must be true or false. Given was text (maybe)"),
+    ],
+)
+def test_what_is_refused_and_what_to_write_instead(write: Write, text: str, told: str) -> None:
+    (fault,) = faults(write(text))
+    assert fault.startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("workers: 3\n", " backends: is missing. Every backend under the name that users write"),
+        ("backends: {}\n", "1: backends: "),
+        ("backends: {a/b: {driver: x}}\n", "1: backends.a/b: can't be a name: use letters"),
+        ("backends:\n  a: {driver: x, name: b}\n", "2: backends.a.name: the name is 'a' already; take it out"),
+        ("backends:\n  a: {}\n", "2: backends.a: give either driver (with options) or cinder_conf (with section)"),
+        ("backends:\n  a: {driver: x, secrets_file: s.yaml}\n", "2: backends.a: secrets_file: write an absolute path"),
+        ("backends:\n  a:\n    drivr: x\n", "3: backends.a.drivr: no such setting; did you mean driver?"),
+        ("backends:\n  a: lvm\n", "2: backends.a: must be a mapping of settings. Given was text (lvm)"),
+    ],
+)
+def test_what_is_refused_of_backends(write: Write, text: str, told: str) -> None:
+    assert any(fault.startswith(told) for fault in faults(write(text), kind="controller"))
+
+
+def test_a_variable_with_a_section_that_nobody_has_is_told_the_nearest() -> None:
+    assert faults(None, {"BRICKWORK_ETCD__USR": "x"}) == [
+        "environment: BRICKWORK_ETCD__USR: no daemon has such a setting; did you mean BRICKWORK_ETCD__USER?"
+    ]
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    assert faults(tmp_path / "none.yaml") == [" no such file; name the settings file with --config"]
+
+
+def test_what_is_wrong_is_never_shown_where_it_may_be_a_secret(write: Write) -> None:
+    path = write(f"backends:\n  a: {{driver: 3, options: {CANARY}}}\n  b: {{driver: x, password: {CANARY}}}\n")
+    assert CANARY not in "\n".join(faults(path, kind="controller"))
+
+
+# --- the model
+
+
+def models() -> list[type[BaseModel]]:
+    """Our own settings classes; the adapters' document theirs themselves."""
+    found: list[type[BaseModel]] = []
+    for settings in SETTINGS_OF.values():
+        found += [settings] + [
+            info.annotation
+            for info in settings.model_fields.values()
+            if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel)
+        ]
+    return [model for model in dict.fromkeys(found) if model.__module__.startswith("daemons.")]
+
+
+@pytest.mark.parametrize("model", models())
+def test_every_setting_has_a_reason_and_numbers_have_a_unit_or_are_counts(model: type[BaseModel]) -> None:
+    for name, info in model.model_fields.items():
+        if not issubclass(model, NodeSettings | ControllerSettings) or name != "http":
+            assert info.description, name
+        if info.annotation in (int, float):
+            assert name.endswith("_s") or name in ("workers", "concurrency"), name
+
+
+def test_settings_can_not_be_changed() -> None:
+    settings = load("node", None, {})
+    with pytest.raises(ValueError, match="frozen"):
+        settings.workers = 3  # type: ignore[misc]
+
+
+def test_the_connector_gets_everything_that_it_knows() -> None:
+    settings = load("node", None, {"BRICKWORK_MY_IP": "10.0.0.1", "BRICKWORK_MULTIPATH": "true"})
+    connector = settings.connector_settings("web-1")
+    assert connector == ConnectorSettings(
+        node="web-1", state_folder=Path("/var/lib/brickwork/node/connector"), my_ip="10.0.0.1", multipath=True
+    )
+    assert ConnectorSettings.model_fields.keys() <= NodeSettings.model_fields.keys()
+
+
+def test_the_password_of_etcd_is_read_when_it_is_needed_and_only_from_a_private_file(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    environ = {"BRICKWORK_ETCD__USER": "me", "BRICKWORK_ETCD__PASSWORD_FILE": str(file)}
+    settings = load("node", None, environ)
+    with pytest.raises(Refused, match=r"etcd.password_file: .* can't be read"):
+        settings.etcd.store_settings()
+    file.write_text(CANARY + "\n")
+    file.chmod(0o644)
+    with pytest.raises(Refused, match="can be read by others"):
+        settings.etcd.store_settings()
+    file.chmod(0o600)
+    store = settings.etcd.store_settings()
+    assert (store.user, store.password) == ("me", CANARY)
+    assert CANARY not in repr(settings) + repr(store)
+
+
+def test_no_representation_shows_a_secret(write: Write) -> None:
+    path = write(
+        f"backends: {{a: {{driver: x, options: {{san_password: {CANARY}, nested: [{{api_token: {CANARY}}}]}}}}}}\n"
+    )
+    settings = load("controller", path, {})
+    assert settings.backends["a"].options["san_password"] == CANARY
+    assert CANARY not in f"{settings!r} {settings} {settings.shown()}"
+
+
+# --- the command line
+
+
+def test_check_config_prints_what_holds_and_that_can_be_loaded_again(
+    write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(BACKENDS.replace("}}", f", options: {{san_password: {CANARY}}}, secrets_file: /nowhere/s.yaml}}}}"))
+    with pytest.raises(SystemExit) as ended:
+        settings_from("controller", ["--config", str(path), "--check-config"], {"BRICKWORK_WORKERS": "3"})
+    assert ended.value.code == Exit.OK
+    printed = capsys.readouterr()
+    assert yaml.safe_load(printed.out)["workers"] == 3
+    assert CANARY not in printed.out
+    assert printed.err == "note: backends.lvm.secrets_file: /nowhere/s.yaml does not exist on this machine\n"
+    assert load("controller", write(printed.out), {}).workers == 3
+
+
+def test_faults_end_with_their_own_exit_code(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write("a: 1\nb: 2\n")
+    with pytest.raises(SystemExit) as ended:
+        settings_from("node", ["--config", str(path)], {})
+    assert ended.value.code == Exit.SETTINGS
+    told = capsys.readouterr().err
+    assert told.startswith("brickwork-node: the settings are wrong:\n")
+    assert [line.split(": no such")[0] for line in told.splitlines()[1:]] == [f"  {path}:1: a", f"  {path}:2: b"]
+
+
+def test_without_check_config_the_settings_are_returned(write: Write) -> None:
+    assert settings_from("node", ["--config", str(write("node: web-1"))], {}).node == "web-1"
