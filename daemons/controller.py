@@ -16,7 +16,7 @@ from functools import partial
 import structlog
 
 from daemons.commandline import settings_from
-from daemons.process import Exit, run
+from daemons.process import Exit, Refused, run
 from daemons.settings import ControllerSettings
 from daemons.shell import STOP_BOUND_S, Shell
 from reconciler.adapters.child import end_survivors
@@ -31,7 +31,7 @@ from reconciler.runtime.controller import Controller, Result
 from reconciler.runtime.election import Election
 from reconciler.runtime.index import Index
 from reconciler.runtime.lease import LeaseSession
-from reconciler.runtime.ports import Compare, Item
+from reconciler.runtime.ports import Compare, Item, PortError
 from schema.codec import Malformed, decode
 from schema.keys import CLUSTER, VERDICT_OF, Family, Keyspace, Unparsable
 from schema.models import NodeRecord
@@ -54,7 +54,10 @@ class ControllerDaemon:
         self._settings = settings
         keyspace = Keyspace(settings.prefix)
         shell = self._shell = Shell(settings, CALLS, _indexes(keyspace))
-        end_survivors(settings.state_folder, SURVIVORS_S)
+        try:
+            end_survivors(settings.state_folder, SURVIVORS_S)
+        except PortError as error:
+            raise Refused(str(error)) from error
         self._reflector = shell.reflect(keyspace.prefix)
         self._session = LeaseSession(
             shell.store, shell.clock, shell.rng, ttl_s=settings.lease_ttl_s, report=shell.reporter("lease")

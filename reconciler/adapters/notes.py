@@ -5,15 +5,17 @@ A note that can't be read is not an absent one: the daemon must not forget a dev
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from reconciler.runtime.ports import Note, Terminal
+from reconciler.runtime.ports import Note, Retryable, Terminal
 
-_SUFFIX = ".json"
+_FRESH = ".fresh-"
+"""Half-written notes begin so; no volume's name begins with a dot. Notes have no suffix: a name may be as long as a file's."""
 
 
 class FileNotes:
@@ -29,21 +31,28 @@ class FileNotes:
         Raises:
             Terminal: a note can't be read; names the file and the remedy.
         """
-        return {path.name.removesuffix(_SUFFIX): _read(path) for path in sorted(self._folder.glob(f"*{_SUFFIX}"))}
+        return {path.name: _read(path) for path in sorted(self._folder.iterdir()) if not path.name.startswith(".")}
 
     def save(self, note: Note) -> None:
-        path = self._folder / f"{note.volume}{_SUFFIX}"
-        fresh = path.with_suffix(".new")
-        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
-            json.dump(asdict(note), stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        fresh.replace(path)
-        self._sync()
+        fresh = self._folder / f"{_FRESH}{hashlib.sha256(note.volume.encode()).hexdigest()}"
+        try:
+            with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
+                json.dump(asdict(note), stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            fresh.replace(self._folder / note.volume)
+            self._sync()
+        except OSError as error:
+            raise Retryable(
+                f"the note on {note.volume} can't be written to {self._folder}: {error.strerror}"
+            ) from error
 
     def drop(self, volume: str) -> None:
-        (self._folder / f"{volume}{_SUFFIX}").unlink(missing_ok=True)
-        self._sync()
+        try:
+            (self._folder / volume).unlink(missing_ok=True)
+            self._sync()
+        except OSError as error:
+            raise Retryable(f"the note on {volume} can't be removed from {self._folder}: {error.strerror}") from error
 
     def _sync(self) -> None:
         """A rename or a removal is durable with its folder only."""

@@ -90,13 +90,6 @@ class Host:
         self._noted.pop(volume, None)
         self._known[volume] = Known(OnHost.ABSENT)
 
-    def unproven(self) -> int:
-        """How many volumes may still have something on the host."""
-        volumes = {*self._noted, *self._known}
-        return sum(
-            1 for volume in volumes if self._known.get(volume, Known(OnHost.UNKNOWN)).on_host is not OnHost.ABSENT
-        )
-
 
 def target_of(volume: str, connection: Connection) -> Target:
     return Target(

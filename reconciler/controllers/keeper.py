@@ -32,6 +32,8 @@ from schema.models import BackendStatus, Record
 
 OPEN_RETRY_S = (1.0, 60.0)
 """First and longest pause between tries to set a driver up."""
+SILENT_RETRY_S = 5.0
+"""Between two looks while the array does not answer; nothing new is asked of it meanwhile."""
 STATS_S = 60.0
 """Between two looks at the driver's statistics."""
 
@@ -78,6 +80,7 @@ class Keeper:
         self._fault = "not set up yet"
         self._wake = clock.signal()
         self._stopping = False
+        self._silent = ""
         self._pause_s = OPEN_RETRY_S[0]
 
     @property
@@ -91,8 +94,8 @@ class Keeper:
     def view(self) -> BackendView:
         """How the planner sees it."""
         info = self.info
-        if info is None:
-            return BackendView(ready=False, fault=self._fault)
+        if info is None or self._silent:
+            return BackendView(ready=False, fault=self._silent or self._fault)
         capabilities = info.capabilities
         return BackendView(
             extends=bool(capabilities.get("extend", True)), imports=bool(capabilities.get("manage_existing", False))
@@ -138,12 +141,16 @@ class Keeper:
         try:
             self.info = self.backend.describe()
             self._publish()
+            if self._silent:
+                self._silent = ""
+                self._everything_again()
         except UnknownOutcome as error:
             self.failed(error)
             return 0.0
         except PortError as error:
-            self._fault = str(error)
+            self._silent = self._fault = str(error)
             self._publish(error)
+            return SILENT_RETRY_S
         return STATS_S
 
     def _open(self) -> float:
@@ -156,11 +163,13 @@ class Keeper:
             self._report(f"backend {self.name} is not ready: {error}", error)
             self.backend.kill()
             self._publish(error)
-            self._pause_s = min(self._pause_s * 2, OPEN_RETRY_S[1])
-            return self._pause_s
+            pause_s = self._pause_s
+            self._pause_s = min(pause_s * 2, OPEN_RETRY_S[1])
+            return pause_s
         self.life += 1
         self._pause_s = OPEN_RETRY_S[0]
         self.info = opened.info
+        self._silent = ""
         self._publish()
         self._report(f"backend {self.name} is ready ({opened.info.driver}, {opened.info.protocol})", None)
         self._everything_again()

@@ -12,7 +12,7 @@ from reconciler.controllers.host import Host
 from reconciler.controllers.node_steps import NodeSteps
 from reconciler.controllers.snapshot import Conflict, Snapshot, Writer
 from reconciler.controllers.verdicts import rfc3339
-from reconciler.core.plan_node import plan_boot, plan_node
+from reconciler.core.plan_node import leaves_trace, plan_boot, plan_node
 from reconciler.core.reading import attachment_view
 from reconciler.core.steps import Do, Step
 from reconciler.core.views import AttachmentView, OnHost
@@ -119,7 +119,8 @@ class NodeReconciler:
         if due_s > 0:
             return After(due_s)
         self._steps.verify(volume, snapshot)
-        return After(self._verify_s)
+        known = self._host.known(volume)
+        return After(self._verify_s) if known and known.on_host is OnHost.PRESENT else Again()
 
     # --- the node itself
 
@@ -130,13 +131,12 @@ class NodeReconciler:
         published = snapshot.value(key, NodeRecord)
         fence = Key(Family.FENCE, (self._node, boot))
         fenced = snapshot.see(fence) is not None
-        same_boot = published is not None and published.boot == boot
         wanted = self._record()
         step = plan_boot(
             published=published == wanted,
             fenced=fenced,
-            traces=0 if same_boot and not fenced else self._host.unproven(),
-            claims=self._unanswered() if fenced else 0,
+            traces=sum(1 for view in self._views() if leaves_trace(view)),
+            claims=sum(1 for view in self._views() if plan_node(view) is not None) if fenced else 0,
         )
         if step is None:
             return Done()
@@ -148,10 +148,10 @@ class NodeReconciler:
             self._enqueue(volume)
         return Again()
 
-    def _unanswered(self) -> int:
-        """Attachments of a fenced boot that still have something to give back."""
+    def _views(self) -> list[AttachmentView]:
+        """Every attachment as it is now."""
         snapshot = Snapshot(self._cache, self._keyspace)
-        return sum(1 for volume in self.volumes() if plan_node(self._view(volume, snapshot)) is not None)
+        return [self._view(volume, snapshot) for volume in self.volumes()]
 
     def volumes(self) -> set[str]:
         """Every volume that any key of this node, or a note, speaks of."""

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from reconciler.core.reading import Seen
 from reconciler.runtime.cache import Cache
-from reconciler.runtime.ports import Compare, Delete, Op, Put, Retryable, Store
+from reconciler.runtime.ports import Compare, Delete, Op, Put, Retryable, Store, UnknownOutcome
 from schema.codec import encode
 from schema.keys import Key, Keyspace
 
@@ -22,6 +22,10 @@ T = TypeVar("T", bound=BaseModel)
 
 class Conflict(Retryable):
     """A fact that the step relied on has changed: nothing was done. The cache has been brought up to date."""
+
+
+class Unanswered(UnknownOutcome):
+    """The store's answer to a transaction was lost: it may have happened. Reading the keys again tells."""
 
 
 class Snapshot:
@@ -87,7 +91,10 @@ class Writer:
         return self._transact([*snapshot.compares(keys), *guard], tuple(ops))
 
     def _transact(self, compares: list[Compare], ops: tuple[Op, ...]) -> int:
-        result = self._store.txn(compares, ops)
+        try:
+            result = self._store.txn(compares, ops)
+        except UnknownOutcome as error:
+            raise Unanswered(str(error)) from error
         self._cache.settle(compares, ops, result)
         if result.succeeded:
             return result.revision

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pydantic import BaseModel
 
 from reconciler.controllers.keeper import Keeper
-from reconciler.controllers.snapshot import Conflict, Snapshot, Writer
+from reconciler.controllers.snapshot import Conflict, Snapshot, Unanswered, Writer
 from reconciler.controllers.surroundings import Surroundings
 from reconciler.controllers.verdicts import Failure, remarks_of, rfc3339, user_key, verdict_changes
 from reconciler.controllers.volume_steps import VolumeSteps
@@ -139,8 +139,9 @@ class VolumeReconciler:
             self._steps.carry_out(step, volume, snapshot, keeper.backend, guard, known.memory)
         except PortError as caught:
             error = caught
-            keeper.failed(caught)
-            self._note_failure(snapshot, volume, step, caught, known)
+            if not isinstance(caught, Conflict | Unanswered):
+                keeper.failed(caught)
+                self._note_failure(snapshot, volume, step, caught, known)
             raise
         else:
             known.failures.pop(step.node, None)
@@ -148,8 +149,6 @@ class VolumeReconciler:
             self._observe_step(volume, step, self._clock.now() - started, error)
 
     def _note_failure(self, snapshot: Snapshot, volume: str, step: Step, error: PortError, known: _Known) -> None:
-        if isinstance(error, Conflict):
-            return  # somebody was faster; the next look knows
         if isinstance(error, Terminal) and step.do in CREATION:
             known.memory.refused = str(error)
             known.memory.refused_generation = snapshot.revision(Key(Family.DESIRED_VOLUME, (volume,)))

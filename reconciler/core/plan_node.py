@@ -163,7 +163,7 @@ class _Rules:
     def clean_unexplained(self) -> Step | None:
         """R5: before a new boot is published, no device may be left that only an older boot could explain."""
         if self.view.device is OnHost.PRESENT and not self.explained:
-            return Step(Do.DISCONNECT, "a device of an earlier boot: remove it before this boot is published")
+            return self._disconnect("a device of an earlier boot: remove it before this boot is published")
         return None
 
     # --- steps

@@ -186,7 +186,8 @@ class Store(Protocol):
         ...
 
     def watch(self, prefix: str, after_revision: int, stop: Stop) -> Iterator[Batch]:
-        """Batches of everything that changes under the prefix (or at the one key) after the revision, exactly once and in order, across reconnects.
+        """Batches of everything that changes under the prefix (or at the one key) after the revision, exactly once and in
+        order, across reconnects.
 
         Yields at least every few seconds, an empty batch when nothing happened, so that the caller sees silence.
         Ends when `stop` is set. Raises Compacted, Denied, and Unavailable when the watch stayed silent beyond its deadline.
@@ -321,7 +322,8 @@ class Backend(Protocol):
 class Device:
     """A block device on this host that was verified to be the promised one.
 
-    `path` is the stable link that users use, `device` the kernel's node (``/dev/loop3``); `details` is what os-brick needs to disconnect.
+    `path` is the stable link that users use, `device` the kernel's node (``/dev/loop3``); `details` is what os-brick needs
+    to disconnect.
     """
 
     path: str
@@ -353,7 +355,8 @@ class Connector(Protocol):
         ...
 
     def connect(self, target: Target) -> Device:
-        """Connect, verify size and identity, enforce read-only, make the stable link. Raises IdentityMismatch, Retryable, Terminal, UnknownOutcome."""
+        """Connect, verify size and identity, enforce read-only, make the stable link. Raises IdentityMismatch, Retryable,
+        Terminal, UnknownOutcome."""
         ...
 
     def inspect(self, target: Target, details: Mapping[str, Any] | None) -> Device | None:

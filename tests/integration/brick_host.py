@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.adapters.brick import mounts, sysfs
+from reconciler.adapters.brick import loop, mounts, sysfs
 from reconciler.adapters.brick.settings import ConnectorSettings
 from reconciler.adapters.brick.sysfs import Roots
-from reconciler.runtime.ports import Target
+from reconciler.runtime.ports import Device, Target
 
 SIZE = 16 << 20
 
@@ -49,6 +49,15 @@ def loops_under(folder: Path) -> list[str]:
     roots = Roots()
     backing = {name: sysfs.text(roots.block(name) / "loop" / "backing_file") or "" for name in sysfs.disks(roots)}
     return [name for name, path in backing.items() if path.startswith(f"{folder}/")]
+
+
+def mark(folder: Path) -> str:
+    """The tag of the first node's device."""
+    return loop.tag(settings(folder).owner, "v")
+
+
+def attribute(device: Device, name: str) -> str:
+    return (Path("/sys/class/block") / Path(device.device).name / name).read_text().strip()
 
 
 def run(*command: object) -> str:

@@ -68,7 +68,7 @@ def left_of(fleet: Fleet, node: str, volume: str) -> list[str]:
         left += [f"{family.path}.{field}" for each in getattr(found, field, ()) if each.node == node]
     if (fleet.folder / node / "dev" / volume).is_symlink():
         left.append("link")
-    if (fleet.folder / node / "state" / "notes" / f"{volume}.json").exists():
+    if (fleet.folder / node / "state" / "notes" / volume).exists():
         left.append("note")
     return left
 

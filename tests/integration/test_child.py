@@ -196,6 +196,16 @@ def test_prints_of_libraries_and_tools_do_not_disturb_the_protocol(child: Child,
     assert '{"id": 1, "ok": "forged"}' in lines
 
 
+def test_a_log_that_fails_ends_nothing(tmp_path: Path) -> None:
+    def refuse(_line: str) -> NoReturn:
+        raise OSError("no space left on device")
+
+    child = make_child(tmp_path, log=refuse)
+    child.start(20)
+    assert [child.call("babble", {}, 20) for _ in range(3)] == ["the real answer"] * 3
+    child.kill()
+
+
 def test_a_hanging_call_is_killed_with_what_it_started(child: Child, tmp_path: Path) -> None:
     pids, landed = tmp_path / "pids", tmp_path / "landed"
     with pytest.raises(ports.UnknownOutcome, match="no answer to spawn_and_hang"):

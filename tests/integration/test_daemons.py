@@ -220,6 +220,31 @@ def test_a_node_that_rebooted_gets_its_volumes_back(fleet: Fleet) -> None:
     fleets.until_gone(fleet, "b", "survives")
 
 
+def test_a_node_record_deleted_by_hand_comes_back(fleet: Fleet) -> None:
+    """`nodes/N` is put back while a volume is attached, and nothing happens to the device (A33, PROTOCOL N9)."""
+    fleets.wish_volume(fleet, "kept")
+    fleets.attach(fleet, "a", "kept")
+    before = fleets.until_attached(fleet, "a", "kept")
+    fleets.delete(fleet, Family.NODE, "a")
+    wait_until("it is back", lambda: fleets.value(fleet, Family.NODE, "a"))
+    assert fleets.value(fleet, Family.ATTACHMENT, "a", "kept") == before
+    fleets.detach(fleet, "a", "kept")
+    fleets.until_gone(fleet, "a", "kept")
+
+
+@pytest.mark.parametrize("family", [Family.CLAIM, Family.CONNECTION, Family.GRANT, Family.VOLUME, Family.ATTACHMENT])
+def test_a_key_of_ours_deleted_by_hand_comes_back(fleet: Fleet, family: Family) -> None:
+    """Whatever single key of ours is deleted under a live device, it is healed and the device stays (A33)."""
+    names = ("hurt",) if len(family.names) == 1 else ("a", "hurt")
+    fleets.wish_volume(fleet, "hurt")
+    fleets.attach(fleet, "a", "hurt")
+    before = fleets.until_attached(fleet, "a", "hurt")
+    fleets.delete(fleet, family, *names)
+    wait_until("it is back", lambda: fleets.value(fleet, family, *names))
+    after = fleets.until_attached(fleet, "a", "hurt")
+    assert (after.device, after.epoch) == (before.device, before.epoch)
+
+
 def test_the_daemons_map_no_foreign_file(fleet: Fleet) -> None:
     """After attaches and detaches neither daemon has loaded anything of cinder, oslo, eventlet or os-brick."""
     for name in ("ctl", "a"):

@@ -18,7 +18,7 @@ from reconciler.adapters.brick.host import Host
 from reconciler.adapters.brick.sysfs import Roots
 from reconciler.runtime.ports import Busy, Device, IdentityMismatch, Target, Terminal
 from tests.integration import brick_host
-from tests.integration.brick_host import SIZE, loops_under, run
+from tests.integration.brick_host import SIZE, attribute, loops_under, mark, run
 
 pytestmark = [pytest.mark.root, brick_host.needs_loop_devices]
 
@@ -45,15 +45,6 @@ def backing(target: Target) -> Path:
 
 def link(folder: Path) -> Path:
     return folder / "n1" / "links" / "v"
-
-
-def mark(folder: Path) -> str:
-    """The tag of the first node's device."""
-    return loop.tag(brick_host.settings(folder).owner, "v")
-
-
-def attribute(device: Device, name: str) -> str:
-    return (Path("/sys/class/block") / Path(device.device).name / name).read_text().strip()
 
 
 @contextlib.contextmanager

@@ -130,6 +130,12 @@ def test_udev_is_waited_for(host: FakeHost) -> None:
     assert Leaving(host.roots).holders("sda") == []
 
 
+def test_udev_is_not_named_beside_a_user(host: FakeHost) -> None:
+    for pid, name in ((9, "(udev-worker)"), (412, "qemu")):
+        host.process(pid, name, namespace="host", files={5: (f"{host.roots.dev}/sda", 20)})
+    assert holders(host) == ["opened by qemu (pid 412)"]
+
+
 def test_udev_on_a_path_of_a_map_is_no_user(host: FakeHost) -> None:
     """A path that was cut keeps it waiting for minutes; the map can go all the same."""
     host.stack("dm-0", ["sda"], uuid="mpath-36001")

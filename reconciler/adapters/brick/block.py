@@ -1,4 +1,4 @@
-"""Volumes that os-brick brings as block devices: iSCSI, Fibre Channel, NVMe-oF, Ceph RBD and others.
+"""Volumes that os-brick brings as block devices: iSCSI, Fibre Channel, NVMe-oF and Ceph RBD.
 
 os-brick does the connecting; what it leaves out is done here. It takes any device that it finds at the right address, though it
 may be a leftover with another volume behind it; it deletes a mounted disk without a question, even when all that failed is the
@@ -8,7 +8,9 @@ search for more paths to it; a map without paths it leaves for ever; and what it
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import struct
 from pathlib import Path
 
 from reconciler.adapters.brick import identity, locate, paths, portals, sysfs, tools, ways
@@ -20,12 +22,15 @@ from reconciler.adapters.brick.usage import Hold, Usage
 from reconciler.adapters.brick.ways import Details, Found
 from reconciler.runtime.ports import Busy, IdentityMismatch, Retryable, Target, Terminal, Unsupported
 
+_BLKROSET = 0x125D
 _NO_DEVICE = "/dev/disk/by-path/none"
 """A path for os-brick where the device is unknown: with any path, it flushes what it then finds."""
 
 
 class Block:
     """The way of os-brick's block protocols."""
+
+    tells_openers = False
 
     def __init__(self, roots: Roots, brick: OsBrick, links: Links, *, nvme_multipath: bool) -> None:
         self._roots, self._brick, self._links, self._nvme_multipath = roots, brick, links, nvme_multipath
@@ -196,20 +201,18 @@ class Block:
         With no live path (or after `cut`) it is told to go on when flushing fails: the device is unused, so whatever could be
         written was written at its last close, and else the attachment of a dead array could never end (A37).
         """
-        protocol, data = ways.protocol_of(target), ways.data_of(target)
-        info = dict(details.get("device_info", {}))
-        info |= {
-            "type": "block",
-            "path": str(self._roots.node(found.device)) if found else info.get("path", _NO_DEVICE),
-        }
+        known = details.get("device_info", {})
+        path = str(self._roots.node(found.device)) if found else known.get("path", _NO_DEVICE)
         dead = found is not None and paths.count(self._roots, found.device)[0] == 0
-        single_disk = found is not None and found.device.startswith("sd")
-        if (
-            hold and not single_disk
-        ):  # A disk goes even while it is open, and nobody can slip in; the others must be closed.
+        # A disk goes even while we have it open, so nobody can slip in; a map or an RBD must be closed.
+        if hold and found and not found.device.startswith("sd"):
             hold.release()
         self._brick.disconnect(
-            protocol, data, info, multipath=bool(details.get("use_multipath")), force=dead or not flush
+            ways.protocol_of(target),
+            ways.data_of(target),
+            {**known, "type": "block", "path": path},
+            multipath=bool(details.get("use_multipath")),
+            force=dead or not flush,
         )
         for name in (found.device, *found.members) if found else ():
             if sysfs.multipath_wwid(self._roots, name) and not sysfs.slaves(self._roots, name):
@@ -235,11 +238,8 @@ def _set_offline(state: Path) -> None:
 
 def set_read_only(node: os.PathLike[str], value: bool) -> None:
     """Set or clear a block device's own read-only flag (BLKROSET)."""
-    import fcntl
-    import struct
-
     device = os.open(node, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        fcntl.ioctl(device, 0x125D, struct.pack("i", int(value)))
+        fcntl.ioctl(device, _BLKROSET, struct.pack("i", int(value)))
     finally:
         os.close(device)

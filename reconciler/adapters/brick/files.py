@@ -23,19 +23,21 @@ from reconciler.adapters.brick.library import REMOTE_FS, OsBrick
 from reconciler.adapters.brick.links import Links
 from reconciler.adapters.brick.sysfs import Roots
 from reconciler.adapters.brick.usage import Hold, Usage
-from reconciler.adapters.brick.ways import Details, Found
+from reconciler.adapters.brick.ways import Details, Found, StillOpen
 from reconciler.runtime.ports import Busy, IdentityMismatch, Retryable, Target, Terminal, Unsupported
 
 _LOG = logging.getLogger(__name__)
 LOCAL = {"local", "gpfs"}
 PROTOCOLS = LOCAL | REMOTE_FS
-_KEPT_S, _GOING_S = 1.0, 5.0
-"""How long to bear somebody who keeps the device open unseen, and how long a removal that the kernel accepted may take."""
+_GOING_S = 5.0
+"""How long a removal that the kernel accepted may take."""
 _INTERVAL_S = 0.02
 
 
 class Files:
     """The way of files. Its `Found.device` is a loop device that carries the tag of this node and volume."""
+
+    tells_openers = True
 
     def __init__(self, owner: str, roots: Roots, brick: OsBrick, links: Links) -> None:
         self._owner, self._roots, self._brick, self._links = owner, roots, brick, links
@@ -160,19 +162,15 @@ class Files:
                 self._links.withdraw(target.volume)
                 hold.flush()
                 self._clear(made.name, made.tag, hold)
-        except Busy as error:
+        except (Busy, StillOpen) as error:
             mode = "read-only" if made.read_only else "for writing"
-            raise Terminal(f"the volume is already attached {mode}, and in use: {'; '.join(error.holders)}") from error
+            users = "; ".join(error.holders) if isinstance(error, Busy) else "somebody has it open"
+            raise Terminal(f"the volume is already attached {mode}, and in use: {users}") from error
 
     def _clear(self, name: str, tag: str, hold: Hold) -> None:
-        """Remove the device and wait until it is gone. Raises Busy when somebody keeps it open, Retryable when it will not go."""
-        until = time.monotonic() + _KEPT_S
-        while hold.device is not None and not self._loops.clear(name, hold.device):
-            hold.check()
-            if time.monotonic() > until:
-                unseen = "opened by somebody whom /proc does not show, in another container perhaps"
-                raise Busy(f"/dev/{name} is in use: {unseen}", [unseen])
-            time.sleep(_INTERVAL_S)
+        """Remove the device and wait until it is gone. Raises StillOpen, and Retryable when it will not go."""
+        if hold.device is not None and not self._loops.clear(name, hold.device):
+            raise StillOpen
         hold.release()
         until = time.monotonic() + _GOING_S
         while (left := self._loops.get(name)) and left.tag == tag:  # The number may be somebody else's device by now.

@@ -7,6 +7,7 @@ nothing in use is touched; nothing counts as gone that was not looked for and no
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -19,8 +20,12 @@ from reconciler.adapters.brick.noop import Noop
 from reconciler.adapters.brick.settings import ConnectorSettings
 from reconciler.adapters.brick.sysfs import Roots
 from reconciler.adapters.brick.usage import Hold, Usage
-from reconciler.adapters.brick.ways import Details, Found, Way
+from reconciler.adapters.brick.ways import Details, Found, StillOpen, Way
 from reconciler.runtime.ports import Busy, Device, IdentityMismatch, Retryable, Target, Terminal, Unsupported
+
+_KEPT_S, _INTERVAL_S = 1.0, 0.005
+"""How long to bear somebody who has a device open and is not to be found: most likely just looking at it."""
+_UNSEEN = "opened by somebody whom /proc does not show, in another container perhaps"
 
 
 class _WrongMode(Terminal):
@@ -88,17 +93,29 @@ class Host:
             way.cut(found)
         elif not live:
             way.stop_queueing(found)
-        with Hold(self._roots, self._usage, found.device, found.members) as hold:
-            link = self._links.target(target.volume)
-            self._links.withdraw(target.volume)
-            try:
-                if flush and live:
-                    hold.flush()
-                way.remove(target, found.details, found, hold, flush=flush)
-            except Busy:  # "nothing was touched": its user finds it as it was
-                if link is not None and sysfs.name_of(self._roots, link) == found.device:
-                    self._links.publish(target.volume, link)
-                raise
+        with Hold(self._roots, self._usage, found.device, found.members, look=not way.tells_openers) as hold:
+            if flush and live:
+                hold.flush()  # most of it while the link is still there: it may take minutes, or fail
+            until = time.monotonic() + _KEPT_S
+            while not self._removed(way, target, found, hold, flush=flush, live=live > 0):
+                hold.check()
+                if time.monotonic() > until:
+                    raise Busy(f"/dev/{found.device} is in use: {_UNSEEN}", [_UNSEEN])
+                time.sleep(_INTERVAL_S)
+
+    def _removed(self, way: Way, target: Target, found: Found, hold: Hold, *, flush: bool, live: bool) -> bool:
+        """Take link and device away, or, when somebody has the device open, neither: its user finds it as it was."""
+        link = self._links.target(target.volume)
+        self._links.withdraw(target.volume)
+        if flush and live:
+            hold.flush()
+        try:
+            way.remove(target, found.details, found, hold, flush=flush)
+        except StillOpen:
+            if link is not None and sysfs.name_of(self._roots, link) == found.device:
+                self._links.publish(target.volume, link)
+            return False
+        return True
 
     def _device(self, way: Way, target: Target, found: Found, *, connecting: bool) -> Device:
         """The device as the port describes it: verified, read-only where it must be, and published (A34)."""

@@ -233,16 +233,14 @@ class Loops:
 
 def check_rights(roots: Roots | None = None) -> None:
     """Whether this process may make loop devices. Raises Terminal, saying what is missing and the remedy."""
-    loops = Loops(roots)
-    name = f"loop{loops._free()}"
-    with loops._opened(name, os.O_RDWR):
-        pass
-    status = sysfs.text((roots or Roots()).proc / "self" / "status") or ""
+    roots = roots or Roots()
+    status = sysfs.text(roots.proc / "self" / "status") or ""
     effective = next((line.split()[1] for line in status.splitlines() if line.startswith("CapEff:")), "0")
-    if not int(effective, 16) >> 21 & 1:
+    if not int(effective, 16) >> _CAP_SYS_ADMIN & 1:
         raise Terminal(
             "loop devices need CAP_SYS_ADMIN, which this process lacks: run it as root, a container as privileged"
         )
+    Loops(roots).probe()
 
 
 def _read(device: int, name: str) -> Loop:

@@ -63,7 +63,8 @@ class Usage:
             found = list(self._look(device, members))
             waited_s = time.monotonic() - since
             if not found or any(holder.patience_s <= waited_s for holder in found):
-                return list(dict.fromkeys(holder.phrase for holder in found))[:_MOST]
+                staying = [holder for holder in found if holder.patience_s < _PASSING_S] or found
+                return list(dict.fromkeys(holder.phrase for holder in staying))[:_MOST]
             time.sleep(_INTERVAL_S)
 
     def users(self, device: str, members: Collection[str] = ()) -> list[str]:
@@ -145,9 +146,12 @@ class Hold:
     to hold: `device` is None. Use as a context manager.
     """
 
-    def __init__(self, roots: Roots, usage: Usage, name: str, members: Collection[str] = ()) -> None:
+    def __init__(
+        self, roots: Roots, usage: Usage, name: str, members: Collection[str] = (), *, look: bool = True
+    ) -> None:
+        """`look`: for those, too, who have it open without having claimed it."""
         self.device: int | None = None
-        self._roots, self._usage, self._name, self._members = roots, usage, name, members
+        self._roots, self._usage, self._name, self._members, self._look = roots, usage, name, members, look
 
     def __enter__(self) -> Hold:
         """Raises Busy when the device is in use, however it is used."""
@@ -159,7 +163,8 @@ class Hold:
             if error.errno not in _GONE:
                 raise
         try:
-            self.check()
+            if self._look or self.device is None:
+                self.check()
         except BaseException:
             self.release()
             raise

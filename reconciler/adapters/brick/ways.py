@@ -27,8 +27,15 @@ class Found:
     """How many paths the connection promised; 0: it does not say."""
 
 
+class StillOpen(Exception):
+    """The device can't go, because somebody has it open. It is as it was before."""
+
+
 class Way(Protocol):
     """One way to a device. All methods can be repeated after a crash at any point."""
+
+    tells_openers: bool
+    """Whether `remove` finds out by itself, exactly and at once, that somebody has the device open. Else one looks before."""
 
     def find(self, target: Target, details: Details | None) -> Found | None:
         """The target's device, the promised one or not. None: nothing of it is on this host. Changes nothing."""
@@ -53,8 +60,7 @@ class Way(Protocol):
     def remove(self, target: Target, details: Details, found: Found | None, hold: Hold | None, *, flush: bool) -> None:
         """Take the device away, and what only it needed: sessions, mounts. With `found` None: whatever else is left.
 
-        `hold` is released where the device must be closed for that. Raises Busy when somebody opened it meanwhile; it is then
-        as it was before.
+        `hold` is released where the device must be closed for that. Raises StillOpen.
         """
         ...
 

@@ -233,7 +233,7 @@ class _Life:
         try:
             self._deliver_all(stderr, words)
             keeper.ready(leader, select.POLLIN, time.monotonic() + 1.0)  # its status tells more than our SIGKILL would
-        except Exception as error:  # no JSON on the reply pipe, a log that refuses: this child is of no use any more
+        except Exception as error:  # no JSON on the reply pipe: this child is of no use any more
             why = f"its pipe could not be read: {type(error).__name__}: {error}"
         self.end(why, _PATIENCE_S)
         os.set_blocking(stderr, False)  # a descendant that became a daemon may hold the other end for ever
@@ -269,7 +269,8 @@ class _Life:
         for line in lines:
             text = line.decode(errors="replace").rstrip()
             self._words.append(text[:300])
-            self._log(text)
+            with contextlib.suppress(Exception):  # a full disk under the log is no reason to end calls
+                self._log(text)
 
     def _release_waiters(self) -> None:
         with self._state:
@@ -281,9 +282,8 @@ class _Life:
         with self._state:
             self.ended_by = why if self.ended_by is None else self.ended_by
         if not self._ending.acquire(timeout=patience_s):
-            return sessions.members(self._process.pid) or [
-                self._process.pid
-            ]  # another thread is at it, and fared no better
+            # Another thread is at it, and fared no better.
+            return sessions.members(self._process.pid) or [self._process.pid]
         try:
             if self._gone:
                 return []

@@ -1,0 +1,41 @@
+"""A planner's step in the terms of the search."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from reconciler.core.steps import Do
+
+STEPS = tuple(Do)
+CALLS = frozenset(
+    {
+        Do.EXPORT,
+        Do.CONNECT_EXPORT,
+        Do.TERMINATE,
+        Do.UNEXPORT,
+        Do.CREATE,
+        Do.EXTEND,
+        Do.DELETE,
+        Do.CONNECT,
+        Do.DISCONNECT,
+    }
+)
+"""Steps with an external call, which lands later than it was confirmed."""
+RECORDED = frozenset({Do.CONNECT_EXPORT, Do.CREATE, Do.EXTEND, Do.DELETE, Do.CONNECT})
+"""Calls whose result is written down in a transaction of its own."""
+
+
+class Move(NamedTuple):
+    """A planner's step in the terms of the search."""
+
+    do: Do
+    code: int
+    node: int
+    epoch: int
+    boot: int
+    """Of the holder entry that the controller's step is about."""
+    confirms: int
+    commits: int
+    copies_fence: bool
+    generation: int
+    text: str

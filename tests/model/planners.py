@@ -1,0 +1,220 @@
+"""Asks the production planners: shows them the state as the views they know, and remembers their answers.
+
+Few different views exist among millions of states, so nearly every question has been asked before.
+"""
+
+from __future__ import annotations
+
+from reconciler.core.steps import Do, Step
+from reconciler.core.views import (
+    AttachmentView,
+    ClaimView,
+    ConnectionView,
+    HolderView,
+    NodeView,
+    OnHost,
+    RecordView,
+    SpecView,
+    StatusView,
+    VolumeView,
+    Wish,
+)
+from schema.keys import Key
+from schema.models import AttachmentPhase, HolderPhase, Intent, VolumePhase
+from tests.model.moves import STEPS, Move
+from tests.model.rules import Rules
+from tests.model.state import (
+    EXPORTED,
+    NODES,
+    NOTED,
+    TERMINATED,
+    UNEXPORTED,
+    Controller,
+    Holder,
+    Host,
+    NodeKeys,
+    Record,
+    Spec,
+    State,
+    VolumeKeys,
+    key_bit,
+)
+
+VOLUME = "data"
+HOLDER_PHASES = (HolderPhase.EXPORTING, HolderPhase.READY, HolderPhase.REVOKED, HolderPhase.READY)
+ATTACHMENT_PHASES = (AttachmentPhase.ATTACHING, AttachmentPhase.ATTACHED, AttachmentPhase.RELEASED)
+VOLUME_PHASES = tuple(VolumePhase)
+ON_HOST = (OnHost.UNKNOWN, OnHost.ABSENT, OnHost.PRESENT)
+
+
+class Planners:
+    """The planners under given rules, with memory."""
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+        self._volume_moves: dict[tuple[object, ...], Move | None] = {}
+        self._node_moves: dict[tuple[object, ...], Move | None] = {}
+        self._boot_moves: dict[tuple[object, ...], Move | None] = {}
+
+    def for_volume(self, seen: State) -> Move | None:
+        """The controller's next step."""
+        memory = seen.controller
+        asked = (seen.nodes, seen.volume, memory.epoch, memory.marks, memory.refused)
+        if asked not in self._volume_moves:
+            step = self._rules.plan_volume(volume_view(seen.nodes, seen.volume, memory))
+            self._volume_moves[asked] = step and _move(step, seen.volume)
+        return self._volume_moves[asked]
+
+    def for_node(self, seen: State, index: int) -> Move | None:
+        """A node's next step for its attachment."""
+        host = seen.hosts[index]
+        asked = (index, seen.nodes[index], host.boot, host.know)
+        if asked not in self._node_moves:
+            step = self._rules.plan_node(attachment_view(seen.nodes[index], index, host))
+            self._node_moves[asked] = step and _move(step, seen.volume, index)
+        return self._node_moves[asked]
+
+    def for_boot(self, seen: State, index: int) -> Move | None:
+        """A node's next step for itself."""
+        host = seen.hosts[index]
+        asked = (index, seen.nodes[index], host.boot, host.know)
+        if asked not in self._boot_moves:
+            view = attachment_view(seen.nodes[index], index, host)
+            step = self._rules.plan_boot(
+                published=view.published,
+                fenced=view.fenced,
+                traces=self._rules.traces(view),
+                claims=int(view.fenced and self._rules.plan_node(view) is not None),
+            )
+            self._boot_moves[asked] = step and _move(step, seen.volume, index)
+        return self._boot_moves[asked]
+
+
+# --- steps ---------------------------------------------------------------------------------------------------------------
+
+
+def _move(step: Step, volume: VolumeKeys, node: int | None = None) -> Move:
+    index = node if node is not None else NODES.index(step.node) if step.node else 0
+    boots = [h.boot for h in volume.holders if (h.node, h.epoch) == (index, step.epoch)] if node is None else []
+    return Move(
+        do=step.do,
+        code=STEPS.index(step.do),
+        node=index,
+        epoch=step.epoch,
+        boot=boots[0] if boots else 0,
+        confirms=_mask(step.confirms),
+        commits=_mask(step.commits),
+        copies_fence=step.copies_fence,
+        generation=volume.spec.generation if volume.spec and step.do in (Do.CREATE, Do.EXTEND) else 0,
+        text=f"{step.do.value}: {step.why}",
+    )
+
+
+def _mask(keys: tuple[Key, ...]) -> int:
+    mask = 0
+    for key in keys:
+        mask |= key_bit(key.family, NODES.index(key.node) if key.node else 0)
+    return mask
+
+
+# --- views ---------------------------------------------------------------------------------------------------------------
+
+
+def volume_view(nodes: tuple[NodeKeys, NodeKeys], volume: VolumeKeys, memory: Controller) -> VolumeView:
+    def marked(bit: int) -> frozenset[int]:
+        return frozenset({memory.epoch}) if memory.marks & bit else frozenset()
+
+    status = volume.status
+    generation = volume.spec.generation if volume.spec else 0
+    return VolumeView(
+        volume=VOLUME,
+        spec=_spec_view(volume.spec),
+        record=_record_view(volume.record, volume.grant),
+        holders=_holder_views(volume.grant),
+        mirror=_holder_views(status.holders) if status else None,
+        phase=VOLUME_PHASES[status.phase] if status else "",
+        generation=status.generation if status else 0,
+        nodes={NODES[index]: _node_view(nodes[index]) for index in range(2)},
+        exported=marked(EXPORTED),
+        terminated=marked(TERMINATED),
+        unexported=marked(UNEXPORTED),
+        refused="the array is full" if memory.refused == generation else "",
+    )
+
+
+def attachment_view(keys: NodeKeys, index: int, host: Host) -> AttachmentView:
+    return AttachmentView(
+        node=NODES[index],
+        volume=VOLUME,
+        boot=_boot(host.boot),
+        published=keys.boot == host.boot,
+        fenced=host.boot in keys.fences,
+        wish=Wish("rw") if keys.wish else None,
+        connection=_connection_view(keys),
+        claim=_claim_view(keys),
+        status=_status_view(keys),
+        device=ON_HOST[host.know],
+    )
+
+
+def _boot(boot: int) -> str:
+    return f"b{boot}"
+
+
+def _spec_view(spec: Spec | None) -> SpecView | None:
+    if spec is None:
+        return None
+    return SpecView("array", spec.size, "delete" if spec.delete else "retain", generation=spec.generation)
+
+
+def _record_view(record: Record | None, grant: tuple[Holder, ...] | None) -> RecordView | None:
+    if record is None:
+        return None
+    held = {(holder.node, holder.epoch) for holder in grant or ()}
+    orphans = tuple(NODES[node] for node, epoch in record.exports if (node, epoch) not in held)
+    return RecordView(
+        uid="u",
+        backend="array",
+        size_gib=record.size,
+        intent=Intent(record.intent) if record.intent else None,
+        target_gib=record.target,
+        on_delete="delete" if record.delete else "retain",
+        orphans=orphans if grant is not None else (),
+    )
+
+
+def _holder_views(holders: tuple[Holder, ...] | None) -> tuple[HolderView, ...] | None:
+    if holders is None:
+        return None
+    return tuple(_holder_view(holder) for holder in holders)
+
+
+def _holder_view(holder: Holder) -> HolderView:
+    mode = "in use" if holder.phase == NOTED else "rw"
+    return HolderView(NODES[holder.node], holder.epoch, _boot(holder.boot), HOLDER_PHASES[holder.phase], mode)
+
+
+def _node_view(keys: NodeKeys) -> NodeView:
+    return NodeView(
+        wish=Wish("rw", keys.wish) if keys.wish else None,
+        boot=_boot(keys.boot) if keys.boot else None,
+        cordon="work in progress" if keys.cordon else None,
+        fences=frozenset(map(_boot, keys.fences)),
+        fenced=frozenset(map(_boot, keys.fenced)),
+        claim=_claim_view(keys),
+        status=_status_view(keys),
+        connection=_connection_view(keys),
+    )
+
+
+def _claim_view(keys: NodeKeys) -> ClaimView | None:
+    return keys.claim and ClaimView(keys.claim[0], _boot(keys.claim[1]))
+
+
+def _status_view(keys: NodeKeys) -> StatusView | None:
+    return keys.status and StatusView(ATTACHMENT_PHASES[keys.status[0]], keys.status[1])
+
+
+def _connection_view(keys: NodeKeys) -> ConnectionView | None:
+    connection = keys.connection
+    return connection and ConnectionView(connection[0], _boot(connection[1]), HOLDER_PHASES[connection[2]])

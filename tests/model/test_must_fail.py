@@ -1,0 +1,137 @@
+"""Every rule is needed: with one taken away, the search must find what goes wrong (docs/PROTOCOL.md, section 4).
+
+A variant that is no longer caught means that the search has become blind, or that the rule may go. `pytest -rP` prints the shortest
+trace to each violation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from tests.model import variants
+from tests.model.checks import (
+    CUT,
+    DATA_LOST,
+    DELETED_IN_USE,
+    DROPPED,
+    ENDLESS,
+    EXTENDED_IN_USE,
+    REVIVED,
+    STUCK,
+    TWO_WRITERS,
+    WRONG_EPOCH,
+)
+from tests.model.load import Load
+from tests.model.rules import Rules
+from tests.model.search import Search
+from tests.model.state import CONTROLLER, Budget
+
+NODES = frozenset({0, 1})
+CONTROLLERS = frozenset({CONTROLLER})
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A rule that is taken away, and what comes of it."""
+
+    rules: type[Rules]
+    load: Load
+    broken: frozenset[str]
+
+
+def missing(rules: type[Rules], load: Load, *broken: str) -> Missing:
+    return Missing(rules, load, frozenset(broken))
+
+
+def load(start: str = "idle", late: frozenset[int] = frozenset(), restores: bool = False, **budget: int) -> Load:
+    return Load(Budget(**budget), start, late=late, restores=restores)
+
+
+VARIANTS = {
+    "revoke when unclaimed": missing(variants.RevokesWhenUnclaimed, load(wishes=2, deletions=1), CUT),
+    "revoke when unclaimed, status silent": missing(
+        variants.RevokesWhenUnclaimedAndSilent, load(wishes=2, deletions=1), CUT
+    ),
+    "revoke when unclaimed, not noted": missing(variants.RevokesWhenNotNotedInUse, load(wishes=2, deletions=1), CUT),
+    "no release without a claim": missing(variants.NeverDeclines, load(wishes=2), STUCK),
+    "epochs start anew": missing(variants.EpochsStartAnew, load(wishes=3), STUCK, ENDLESS),
+    "claim again, silently": missing(
+        variants.ClaimsAgainSilently, load("wished", wishes=2, deletions=1), CUT, WRONG_EPOCH, REVIVED
+    ),
+    "missing grant is free": missing(
+        variants.MissingGrantIsFree, load(wishes=2, deletions=1), TWO_WRITERS, CUT, REVIVED
+    ),
+    "grant rebuilt from claims": missing(variants.RebuildsTheGrant, load(wishes=2, deletions=1), STUCK),
+    "connected otherwise": missing(variants.DropsTheUnexplained, load(wishes=1, deletions=1), DROPPED),
+    "claim not put back": missing(variants.LeavesTheClaimMissing, load(wishes=1, deletions=1), STUCK),
+    "old claim as own": missing(
+        variants.UsesOldClaims, load("attached", power=1, fences=1, deletions=1), CUT, WRONG_EPOCH, REVIVED
+    ),
+    "old claim taken over": missing(
+        variants.TakesOldClaimsOver, load("attached", power=1, fences=1, deletions=1), CUT, WRONG_EPOCH, REVIVED
+    ),
+    "lift by node": missing(variants.LiftsByNode, load(wishes=1, power=1, fences=1), CUT, REVIVED),
+    "grant to the fenced": missing(variants.GrantsToFenced, load(wishes=1, partitions=1, fences=1), ENDLESS),
+    "grant to the fenced, no duty": missing(
+        variants.NoDutyAndGrantsToFenced, load(wishes=1, partitions=1, fences=1), STUCK, ENDLESS
+    ),
+    "no duty on return": missing(variants.NoDutyOnReturn, load(wishes=1, partitions=1, fences=1), STUCK),
+    "new boot first": missing(
+        variants.NewBootFirst, load("wished", partitions=1, fences=1, deletions=1), CUT, WRONG_EPOCH, REVIVED
+    ),
+    "fence in the user's key": missing(
+        variants.FenceInTheUsersKey, load("wished", partitions=1, fences=1, deletions=1), REVIVED
+    ),
+    "answers before publishing": missing(variants.AnswersBeforePublishing, load(wishes=1, power=1), ENDLESS),
+    "publishes before cleaning": missing(
+        variants.PublishesBeforeCleaning, load(wishes=1, power=1, fences=1, restores=True), CUT
+    ),
+    "late controller call": missing(Rules, load(wishes=3, late=CONTROLLERS), CUT, REVIVED),
+    "late export, and a fence": missing(
+        Rules, load("attached, late export", wishes=1, partitions=1, fences=1, late=CONTROLLERS), TWO_WRITERS
+    ),
+    "late node call": missing(Rules, load(wishes=3, late=NODES), CUT, WRONG_EPOCH, REVIVED),
+}
+
+VOLUME_VARIANTS = {
+    "deletes what is held": missing(
+        variants.DeletesHeld, Load(Budget(specs=2, wishes=1), "without volume", nodes=1), DELETED_IN_USE
+    ),
+    "deletes what is claimed": missing(
+        variants.DeletesClaimed,
+        Load(Budget(specs=2, wishes=1, partitions=1, fences=1), "without volume", nodes=1),
+        DELETED_IN_USE,
+    ),
+    "deletes what is to be retained": missing(
+        variants.ForgetsOnDelete, Load(Budget(specs=2, wishes=1), "without volume", nodes=1), DATA_LOST
+    ),
+    "users do not wait": missing(variants.UsersDoNotWait, Load(Budget(specs=3), "without volume", nodes=1), DATA_LOST),
+    "extends what is held": missing(
+        variants.ExtendsHeld, Load(Budget(specs=2, wishes=1), "without volume", nodes=1, sizes=(1, 2)), EXTENDED_IN_USE
+    ),
+}
+
+HARMLESS = {
+    "revoke on the status alone": (variants.RevokesOnTheStatusAlone, load(wishes=2, deletions=1)),
+    "claim again, saying so": (variants.ClaimsAgain, load(wishes=2, deletions=1)),
+    "forget in two transactions": (variants.ForgetsInTwoTransactions, load(wishes=2, deletions=1)),
+    "delete lifted claims": (variants.DeletesLiftedClaims, load("wished", wishes=1, partitions=1, fences=1)),
+}
+
+
+@pytest.mark.parametrize("case", (VARIANTS | VOLUME_VARIANTS).values(), ids=VARIANTS | VOLUME_VARIANTS)
+def test_the_missing_rule_is_missed(case: Missing) -> None:
+    """The search finds every violation that the rule is there to prevent."""
+    report = Search(case.load, case.rules(), until=case.broken).run()
+    print(report)
+    assert case.broken <= report.counts.keys(), str(report)
+
+
+@pytest.mark.parametrize(("rules", "load"), HARMLESS.values(), ids=HARMLESS)
+def test_it_could_be_done_otherwise(rules: type[Rules], load: Load) -> None:
+    """These replace a rule by another that holds as well. None of them was chosen: PROTOCOL says why."""
+    report = Search(load, rules()).run()
+    print(report)
+    assert not report.counts, str(report)

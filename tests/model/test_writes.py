@@ -1,0 +1,118 @@
+"""How many writes each undisturbed sequence takes: the second table of docs/PROTOCOL.md, section 1.
+
+A write is a transaction of a daemon that changes something in etcd. Each count is the least and the most over every interleaving.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.model.load import Kind, Load
+from tests.model.starts import attached, is_settled, run, wished
+from tests.model.state import CUT_OFF, OFF, RELEASED, State, with_host, with_node, with_volume, written
+from tests.model.world import World
+
+LOAD = Load(crashes=False)
+
+
+def counts(start: State) -> set[int]:
+    """The numbers of writes on all ways to where nothing more happens."""
+    world = World(LOAD)
+    seen: dict[State, set[int]] = {start: {0}}
+    ends: set[int] = set()
+    todo = [start]
+    while todo:
+        state = todo.pop()
+        following = [found for found in world.as_numbered(state) if found.kind is not Kind.CRASH]
+        if not following:
+            assert is_settled(state)
+            ends |= seen[state]
+        for found in following:
+            after, write = world.canonical(found.state), int(written(state, found.state) != 0)
+            known = seen.setdefault(after, set())
+            more = {number + write for number in seen[state]} - known
+            if more:
+                known |= more
+                todo.append(after)
+    return ends
+
+
+def unwished(state: State) -> State:
+    return with_node(state, 0, state.nodes[0]._replace(wish=0))
+
+
+def moved(state: State) -> State:
+    state = unwished(state)
+    return with_node(state, 1, state.nodes[1]._replace(wish=1))
+
+
+def exporting() -> State:
+    return run(wished(LOAD), lambda state: bool(state.volume.holders))
+
+
+def ready() -> State:
+    return run(wished(LOAD), lambda state: state.nodes[0].connection is not None)
+
+
+def disconnected() -> State:
+    return run(unwished(attached(LOAD)), lambda state: not state.hosts[0].device)
+
+
+def released() -> State:
+    return run(unwished(attached(LOAD)), lambda state: (state.nodes[0].status or (0,))[0] == RELEASED)
+
+
+def wished_again(state: State) -> State:
+    return with_node(state, 0, state.nodes[0]._replace(wish=1))
+
+
+def rebooting() -> State:
+    state = attached(LOAD)
+    return with_host(state, 0, state.hosts[0]._replace(away=OFF, device=0))
+
+
+def fenced(away: int) -> State:
+    state = moved(attached(LOAD))
+    host = state.hosts[0]
+    state = with_host(state, 0, host._replace(away=away, device=0 if away == OFF else host.device, fenced=True))
+    return with_node(state, 0, state.nodes[0]._replace(fences=(host.boot,)))
+
+
+def without(**keys: object) -> State:
+    state = attached(LOAD)
+    return with_node(state, 0, state.nodes[0]._replace(**keys))
+
+
+def without_list(**keys: object) -> State:
+    state = attached(LOAD)
+    return with_volume(state, state.volume._replace(**keys))
+
+
+SEQUENCES: dict[str, tuple[Callable[[], State], int]] = {
+    "attach": (lambda: wished(LOAD), 4),
+    "detach": (lambda: unwished(attached(LOAD)), 4),
+    "move": (lambda: moved(attached(LOAD)), 8),
+    "wish deleted while exporting": (lambda: unwished(exporting()), 2),
+    "wish deleted while ready, unclaimed": (lambda: unwished(ready()), 4),
+    "put again before the disconnect": (lambda: wished_again(unwished(attached(LOAD))), 0),
+    "put again before the release": (lambda: wished_again(disconnected()), 0),
+    "put again after the release": (lambda: wished_again(released()), 6),
+    "reboot while attached": (rebooting, 8),
+    "fence of a node without power, move, return": (lambda: fenced(OFF), 9),
+    "fence of a node that is cut off, move, return": (lambda: fenced(CUT_OFF), 9),
+    "claim deleted by hand": (lambda: without(claim=None), 2),
+    "status deleted by hand": (lambda: without(status=None), 1),
+    "connection deleted by hand": (lambda: without(connection=None), 1),
+    "nodes/N deleted by hand": (lambda: without(boot=0), 1),
+    "claims and attachments deleted by hand": (lambda: without(claim=None, status=None), 2),
+    "grants/V deleted by hand": (lambda: without_list(grant=None), 1),
+    "volumes/V deleted by hand": (lambda: without_list(status=None), 2),
+}
+
+
+@pytest.mark.parametrize(("start", "expected"), SEQUENCES.values(), ids=SEQUENCES)
+def test_it_takes_so_many_writes(start: Callable[[], State], expected: int) -> None:
+    """The least is the most."""
+    assert counts(start()) == {expected}

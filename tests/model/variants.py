@@ -1,0 +1,379 @@
+"""The rules of docs/PROTOCOL.md with one taken away or replaced: its section 4, as subclasses of `Rules`.
+
+Each overrides what the planners see, what they answer, or what a transaction writes, and nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from reconciler.core.plan_node import plan_boot, plan_node
+from reconciler.core.plan_volume import plan_volume
+from reconciler.core.steps import Do, Step
+from reconciler.core.views import (
+    AttachmentView,
+    ClaimView,
+    ConnectionView,
+    HolderView,
+    NodeView,
+    OnHost,
+    RecordView,
+    SpecView,
+    StatusView,
+    VolumeView,
+)
+from schema.keys import Family, Key
+from schema.models import AttachmentPhase, HolderPhase, Intent
+from tests.model.moves import Move
+from tests.model.rules import Rules
+from tests.model.state import NOTED, READY, State, with_node, with_volume
+from tests.model.transactions import Outcome
+
+
+def _node_replaced(view: VolumeView, name: str, **changes: Any) -> VolumeView:
+    return replace(view, nodes={**view.nodes, name: replace(view.nodes[name], **changes)})
+
+
+def _holder(view: VolumeView) -> HolderView | None:
+    return view.holders[0] if isinstance(view.holders, tuple) and view.holders else None
+
+
+# --- what allows a revoke (R1, R3) ---------------------------------------------------------------------------------------
+
+
+class RevokesWhenUnclaimed(Rules):
+    """No claim is taken for proof that there never was one."""
+
+    def never_claimed(self, holder: HolderView, node: NodeView) -> bool:
+        return node.claim is None
+
+    def plan_volume(self, view: VolumeView) -> Step | None:
+        holder = _holder(view)
+        if holder and holder.phase is HolderPhase.READY and self.never_claimed(holder, view.nodes[holder.node]):
+            released = StatusView(AttachmentPhase.RELEASED, holder.epoch)
+            view = _node_replaced(view, holder.node, status=released)
+        return plan_volume(view).step
+
+
+class RevokesWhenUnclaimedAndSilent(RevokesWhenUnclaimed):
+    """... and the status shows no use either."""
+
+    def never_claimed(self, holder: HolderView, node: NodeView) -> bool:
+        in_use = (AttachmentPhase.ATTACHING, AttachmentPhase.ATTACHED)
+        return node.claim is None and not (isinstance(node.status, StatusView) and node.status.phase in in_use)
+
+
+class RevokesWhenNotNotedInUse(RevokesWhenUnclaimed):
+    """... or the controller did not get round to noting a claim in the grant. The note is one more write."""
+
+    def never_claimed(self, holder: HolderView, node: NodeView) -> bool:
+        return node.claim is None and holder.mode != "in use"
+
+    def plan_volume(self, view: VolumeView) -> Step | None:
+        holder = _holder(view)
+        unnoted = holder and holder.phase is HolderPhase.READY and holder.mode != "in use"
+        if holder and unnoted and view.nodes[holder.node].claim:
+            lists = (Key(Family.GRANT, (view.volume,)), Key(Family.VOLUME, (view.volume,)))
+            return Step(Do.UPDATE_VOLUME, "note that it is in use", holder.node, holder.epoch, commits=lists)
+        return super().plan_volume(view)
+
+    def update_volume(self, state: State, seen: State, move: Move) -> Outcome:
+        return self.write_lists(state, seen, self.with_phase(seen.volume.holders, move, NOTED)), ""
+
+
+class RevokesOnTheStatusAlone(Rules):
+    """`Released(e)` is enough, whatever is under the claim key."""
+
+    def plan_volume(self, view: VolumeView) -> Step | None:
+        holder = _holder(view)
+        if holder and view.nodes[holder.node].status == (AttachmentPhase.RELEASED, holder.epoch):
+            view = _node_replaced(view, holder.node, claim=None)
+        return plan_volume(view).step
+
+
+class NeverDeclines(Rules):
+    """No `Released(e)` for what was never claimed."""
+
+    def plan_node(self, view: AttachmentView) -> Step | None:
+        step = plan_node(view)
+        return None if step and step.do is Do.RELEASE and view.claim is None else step
+
+
+class EpochsStartAnew(Rules):
+    """The counter is in the grant, and goes with the last holder (R2)."""
+
+    def new_epoch(self, state: State) -> int:
+        return 1 + max((holder.epoch for holder in state.volume.holders), default=0)
+
+
+class ClaimsAgain(Rules):
+    """After `Released(e)` a node may claim e once more."""
+
+    def plan_node(self, view: AttachmentView) -> Step | None:
+        step = plan_node(view)
+        connection = view.connection
+        if step is None and view.wish and isinstance(connection, ConnectionView) and view.claim is None:
+            return plan_node(replace(view, status=None))
+        return step
+
+
+class ClaimsAgainSilently(ClaimsAgain):
+    """... and the claim leaves the status as it was."""
+
+    def claim(self, state: State, seen: State, move: Move) -> Outcome:
+        after, broken = super().claim(state, seen, move)
+        keys = after.nodes[move.node]._replace(status=state.nodes[move.node].status)
+        return with_node(after, move.node, keys), broken
+
+
+# --- missing keys (R8, R9) -----------------------------------------------------------------------------------------------
+
+
+class MissingGrantIsFree(Rules):
+    """No grant key: nobody holds the volume. (Neither its copy in `volumes/` nor the export intents are asked.)"""
+
+    def plan_volume(self, view: VolumeView) -> Step | None:
+        if view.holders is None and isinstance(view.record, RecordView):
+            view = replace(view, holders=(), mirror=(), record=replace(view.record, orphans=()))
+        return plan_volume(view).step
+
+    def grant(self, state: State, seen: State, move: Move) -> Outcome:
+        volume = seen.volume
+        if volume.grant is None and volume.record is not None:
+            volume = volume._replace(grant=(), record=volume.record._replace(exports=()))
+        return super().grant(state, seen._replace(volume=volume), move)
+
+
+class RebuildsTheGrant(Rules):
+    """A missing grant is made up from claims and connections."""
+
+    def restore_holders(self, state: State, seen: State, move: Move) -> Outcome:
+        found = []
+        for holder in seen.volume.holders:
+            keys = seen.nodes[holder.node]
+            if keys.claim or keys.connection:
+                found.append(holder._replace(phase=keys.connection[2] if keys.connection else READY))
+        record = seen.volume.record
+        assert record is not None
+        state = self.write_lists(state, seen, tuple(found))
+        exports = tuple((holder.node, holder.epoch) for holder in found)
+        return with_volume(state, state.volume._replace(record=record._replace(exports=exports))), ""
+
+
+class DropsTheUnexplained(Rules):
+    """A device without a connection key is "connected otherwise", and removed."""
+
+    def plan_node(self, view: AttachmentView) -> Step | None:
+        if view.device is OnHost.PRESENT and view.connection is None and view.published and not view.fenced:
+            keys = tuple(Key(family, (view.node, view.volume)) for family in (Family.CONNECTION, Family.CLAIM))
+            return Step(Do.DISCONNECT, "connected otherwise", confirms=keys)
+        return plan_node(view)
+
+
+class LeavesTheClaimMissing(Rules):
+    """A claim that was deleted by hand is not put back while the device is there."""
+
+    def plan_node(self, view: AttachmentView) -> Step | None:
+        step = plan_node(view)
+        return None if step and step.do is Do.CLAIM and view.device is OnHost.PRESENT else step
+
+
+# --- boots and fences (R4 to R7) -----------------------------------------------------------------------------------------
+
+
+def _as_own(view: AttachmentView) -> AttachmentView:
+    """Whatever says another boot is shown as if it said this one."""
+    claim, connection = view.claim, view.connection
+    if isinstance(claim, ClaimView):
+        view = replace(view, claim=claim._replace(boot=view.boot))
+    if isinstance(connection, ConnectionView):
+        view = replace(view, connection=connection._replace(boot=view.boot))
+    return view
+
+
+class UsesOldClaims(Rules):
+    """A claim of an earlier boot counts as one's own."""
+
+    def plan_node(self, view: AttachmentView) -> Step | None:
+        return plan_node(_as_own(view) if view.published else view)
+
+
+class TakesOldClaimsOver(Rules):
+    """A claim of an earlier boot is rewritten for this one, in the same epoch."""
+
+    def plan_node(self, view: AttachmentView) -> Step | None:
+        claim = view.claim
+        step = plan_node(_as_own(view) if view.published else view)
+        if step and step.do is Do.CONNECT and isinstance(claim, ClaimView) and claim.boot != view.boot:
+            return Step(Do.CLAIM, "take the claim over", epoch=step.epoch, commits=step.confirms)
+        return step
+
+
+class LiftsByNode(Rules):
+    """A fence of any boot of the node allows the revoke."""
+
+    remembers_fences = True
+
+    def plan_volume(self, view: VolumeView) -> Step | None:
+        holder = _holder(view)
+        if holder and holder.phase is HolderPhase.READY and view.nodes[holder.node].fences:
+            fences = view.nodes[holder.node].fences | {holder.boot}
+            view = _node_replaced(view, holder.node, fences=fences)
+        return plan_volume(view).step
+
+    def revoke(self, state: State, seen: State, move: Move) -> Outcome:
+        named = move.boot in seen.nodes[move.node].fences
+        return super().revoke(state, seen, move if named else move._replace(copies_fence=False))
+
+
+class GrantsToFenced(Rules):
+    """A new grant does not ask for fences."""
+
+    def plan_volume(self, view: VolumeView) -> Step | None:
+        if _holder(view) is None:
+            for name in view.nodes:
+                view = _node_replaced(view, name, fences=frozenset(), fenced=frozenset())
+        return plan_volume(view).step
+
+
+class NoDutyOnReturn(Rules):
+    """A node takes no notice of its own fence."""
+
+    def plan_node(self, view: AttachmentView) -> Step | None:
+        return plan_node(replace(view, fenced=False))
+
+    def plan_boot(self, *, published: bool, fenced: bool, traces: int, claims: int) -> Step | None:
+        return plan_boot(published=published, fenced=False, traces=traces, claims=claims)
+
+
+class NoDutyAndGrantsToFenced(NoDutyOnReturn, GrantsToFenced):
+    """Both."""
+
+
+class NewBootFirst(Rules):
+    """A returning node takes a new boot at once, and cleans up later."""
+
+    def plan_boot(self, *, published: bool, fenced: bool, traces: int, claims: int) -> Step | None:
+        return plan_boot(published=published, fenced=fenced, traces=0, claims=0)
+
+    def plan_node(self, view: AttachmentView) -> Step | None:
+        return plan_node(replace(view, fenced=False))
+
+
+class FenceInTheUsersKey(Rules):
+    """The statement stands in a key that users write as well, and the controller keeps no copy."""
+
+    def fence_overwritten(self, state: State, node: int) -> State | None:
+        keys = state.nodes[node]
+        return with_node(state, node, keys._replace(fences=(), fenced=())) if keys.fences else None
+
+
+class AnswersBeforePublishing(Rules):
+    """A daemon claims, releases and declines before its boot is published."""
+
+    def plan_node(self, view: AttachmentView) -> Step | None:
+        return plan_node(replace(view, published=True))
+
+
+class PublishesBeforeCleaning(Rules):
+    """A new boot is published while devices of an earlier one are still there (R5, R11)."""
+
+    def traces(self, view: AttachmentView) -> int:
+        return 0
+
+    def plan_node(self, view: AttachmentView) -> Step | None:
+        return plan_node(view) if view.published else None
+
+
+# --- what may be done otherwise ------------------------------------------------------------------------------------------
+
+
+class ForgetsInTwoTransactions(Rules):
+    """The connection goes first, the holder entry later."""
+
+    def forget(self, state: State, seen: State, move: Move) -> Outcome:
+        if seen.nodes[move.node].connection:
+            return with_node(state, move.node, state.nodes[move.node]._replace(connection=None)), ""
+        return super().forget(state, seen, move)
+
+
+class DeletesLiftedClaims(Rules):
+    """The controller deletes the claim together with the revoke that a fence allows."""
+
+    def revoke(self, state: State, seen: State, move: Move) -> Outcome:
+        state, broken = super().revoke(state, seen, move)
+        if move.copies_fence:
+            state = with_node(state, move.node, state.nodes[move.node]._replace(claim=None))
+        return state, broken
+
+
+# --- the volume's own life -----------------------------------------------------------------------------------------------
+
+
+class DeletesClaimed(Rules):
+    """Deletion looks at the holder lists only, not at claims."""
+
+    def plan_volume(self, view: VolumeView) -> Step | None:
+        if view.spec is None:
+            for name in view.nodes:
+                view = _node_replaced(view, name, claim=None)
+        return plan_volume(view).step
+
+
+class DeletesHeld(Rules):
+    """Deletion looks at claims only, not at the holder lists."""
+
+    def plan_volume(self, view: VolumeView) -> Step | None:
+        step = plan_volume(view).step
+        if step is None and view.spec is None:
+            return plan_volume(replace(view, holders=(), mirror=())).step
+        return step
+
+
+class ForgetsOnDelete(Rules):
+    """What the last wish said about deletion is not noted in the record: `delete` is taken for granted."""
+
+    def plan_volume(self, view: VolumeView) -> Step | None:
+        if isinstance(view.record, RecordView):
+            view = replace(view, record=replace(view.record, on_delete="delete"))
+        return plan_volume(view).step
+
+
+class UsersDoNotWait(Rules):
+    """A wish that takes back `on_delete: delete` is deleted before the controller noted it."""
+
+    def user_may_delete(self, state: State) -> bool:
+        return True
+
+
+class ExtendsHeld(Rules):
+    """A volume is extended while a node holds it."""
+
+    def plan_volume(self, view: VolumeView) -> Step | None:
+        step = plan_volume(view).step
+        if step is None and view.spec is not None:
+            return plan_volume(replace(view, holders=(), mirror=(), nodes={})).step
+        return step
+
+
+class RefusedExtensionsEnd(Rules):
+    """Proposed: a refused extension is given up, in the record too, instead of being tried again for ever."""
+
+    def plan_volume(self, view: VolumeView) -> Step | None:
+        record = view.record
+        if view.refused and isinstance(record, RecordView) and record.intent is Intent.EXTEND:
+            keys = (Key(Family.GRANT, (view.volume,)), Key(Family.VOLUME, (view.volume,)))
+            keys += (Key(Family.RECORD, (view.volume,)), Key(Family.DESIRED_VOLUME, (view.volume,)))
+            return Step(Do.UPDATE_VOLUME, "the driver refused to extend it: it keeps its size", commits=keys)
+        if view.refused and isinstance(view.spec, SpecView) and isinstance(record, RecordView):
+            view = replace(view, spec=replace(view.spec, size_gib=record.size_gib))
+        return plan_volume(view).step
+
+    def update_volume(self, state: State, seen: State, move: Move) -> Outcome:
+        state, broken = super().update_volume(state, seen, move)
+        record = state.volume.record
+        assert record is not None
+        intent = "" if record.intent == "extend" else record.intent
+        record = record._replace(intent=intent, target=record.target if intent else 0)
+        return with_volume(state, state.volume._replace(record=record)), broken
