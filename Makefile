@@ -2,6 +2,7 @@
 .PHONY: help setup demo test test-fast check e2e crash bench sim drivers clean
 .DEFAULT_GOAL := help
 PYTEST := .venv/bin/python -m pytest
+PARALLEL := -n 2 --dist loadfile # the tests mostly wait for processes of their own; a file stays on one worker
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -13,10 +14,10 @@ demo: setup ## start etcd, a controller and nodes, and attach a volume for real 
 	@.venv/bin/python -m tools.demo $(if $(KEEP),--keep)
 
 test: setup ## all tests but the end-to-end ones
-	$(PYTEST) --ignore=tests/e2e --ignore=tests/crash $(ARGS)
+	$(PYTEST) $(PARALLEL) --ignore=tests/e2e --ignore=tests/crash $(ARGS)
 
 test-fast: setup ## tests of less than a minute altogether
-	$(PYTEST) --ignore=tests/e2e --ignore=tests/crash -m 'not slow' $(ARGS)
+	$(PYTEST) $(PARALLEL) --ignore=tests/e2e --ignore=tests/crash -m 'not slow' $(ARGS)
 
 check: setup ## style, types, architecture, documentation
 	.venv/bin/ruff check . && .venv/bin/ruff format --check .

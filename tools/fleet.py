@@ -174,7 +174,7 @@ class Fleet:
         }
         file = place / "settings.yaml"
         file.write_text(yaml.safe_dump(settings))
-        environment = {"BRICKWORK_STATE": ""}
+        environment = {"BRICKWORK_STATE": "", "BRICKWORK_FLEET": str(self.folder)}
         daemon = Daemon(name, [str(VENV / program), "--config", str(file)], place / "log", environment)
         self._daemons[name] = daemon
         return daemon

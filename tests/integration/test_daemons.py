@@ -200,6 +200,25 @@ def test_a_volume_follows_its_wish(fleet: Fleet) -> None:
     assert not [file for file in fleet.files.iterdir() if uid in file.name]
 
 
+def test_what_exists_is_imported_and_never_deleted(fleet: Fleet) -> None:
+    """`import` takes over a file that is there, with its size and content, and retains it whatever is written (DESIGN 2)."""
+    (fleet.files / "legacy.img").write_bytes(b"precious".ljust(1 << 20, b"\0") + bytes((1 << 30) - (1 << 20)))
+    fleets.put(
+        fleet,
+        Family.DESIRED_VOLUME,
+        "imported",
+        text='{"backend": "files", "import": {"source-name": "legacy.img"}, "on_delete": "delete"}',
+    )
+    fleets.attach(fleet, "a", "imported")
+    status = fleets.until_attached(fleet, "a", "imported")
+    with open(status.path, "rb") as device:
+        assert device.read(8) == b"precious"
+    fleets.detach(fleet, "a", "imported")
+    fleets.until_gone(fleet, "a", "imported")
+    fleets.delete(fleet, Family.DESIRED_VOLUME, "imported")
+    wait_until("retained", lambda: fleets.value(fleet, Family.VOLUME, "imported").phase == "Retained")
+
+
 def test_a_node_that_rebooted_gets_its_volumes_back(fleet: Fleet) -> None:
     """A new boot removes what is left of the old one, publishes itself, and is granted anew (A18)."""
     fleets.wish_volume(fleet, "survives")

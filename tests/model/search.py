@@ -7,6 +7,7 @@ are away never return, no run has more than a dozen grants (`L`), and in settled
 
 from __future__ import annotations
 
+import gc
 import time
 from array import array
 from collections import deque
@@ -125,7 +126,11 @@ class Search:
     def run(self) -> Report:
         """Explore everything, then ask for liveness where safety holds."""
         started = time.process_time()
-        complete = self._explore()
+        gc.disable()  # nothing here goes round in circles, and looking for that takes a sixth of the time
+        try:
+            complete = self._explore()
+        finally:
+            gc.enable()
         if complete and (self.load.skips or not self.broken):
             self._check_settling()
             self._check_loops()

@@ -62,6 +62,13 @@ def with_late_export(load: Load) -> State:
     return run(with_controller(state, controller), is_settled)._replace(late=(op,))
 
 
+def republishing(load: Load) -> State:
+    """Attached to A, while the controller puts back a connection that was deleted by hand."""
+    state = attached(load)
+    state = with_node(state, 0, state.nodes[0]._replace(connection=None))
+    return run(state, lambda state: state.controller.op is not None and state.controller.op.landed)
+
+
 def declined(load: Load) -> State:
     """A wish for A that was deleted and put again: what was granted at first was released meanwhile."""
     state = attached(load)
@@ -82,5 +89,6 @@ STARTS = {
     "attached": attached,
     "attached, late export": with_late_export,
     "declined": declined,
+    "republishing": republishing,
     "without volume": without_volume,
 }
