@@ -149,7 +149,7 @@ class Demo:
         links = [
             str(link) for node in ("node-a", "node-b") for link in (self.fleet.folder / node / "dev").glob("[a-z]*")
         ]
-        loops = _loops(self.fleet.files)
+        loops = self.fleet.loop_devices()
         files = sorted(file.name for file in self.fleet.files.iterdir())
         self.title("what is left")
         print(f"wishes, claims, connections, attachment records, verdicts: {left or 'none'}")
@@ -163,11 +163,6 @@ class Demo:
 def _head(path: Path) -> bytes:
     with path.open("rb", buffering=0) as stream:
         return stream.read(4096).rstrip(b"\0")
-
-
-def _loops(folder: Path) -> list[str]:
-    backing = Path("/sys/block").glob("loop*/loop/backing_file")
-    return [str(file.parent.parent.name) for file in backing if file.read_text().startswith(str(folder))]
 
 
 def keep(fleet: Fleet) -> None:

@@ -127,6 +127,13 @@ class Fleet:
             self._store.close()
             self._store = None
         self.etcd.stop()
+        for device in self.loop_devices():
+            subprocess.run(["losetup", "--detach", f"/dev/{device}"], check=False)
+
+    def loop_devices(self) -> list[str]:
+        """Loop devices on files of this fleet: stopping its daemons leaves them, as it should."""
+        backing = Path("/sys/block").glob("loop*/loop/backing_file")
+        return [file.parent.parent.name for file in backing if file.read_text().startswith(f"{self.files}/")]
 
     # --- daemons
 

@@ -159,4 +159,4 @@ def _nothing_left(fleet: Fleet, count: int) -> None:
     for number in range(count):
         fleets.until_gone(fleet, "a", f"v{number}")
         assert fleets.value(fleet, Family.GRANT, f"v{number}").holders == ()
-    assert fleets.loop_devices(fleet) == []
+    assert fleet.loop_devices() == []

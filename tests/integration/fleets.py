@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.runtime.ports import Delete, Put
-from schema.codec import decode_family, encode
-from schema.keys import Family, Key, Keyspace
+from schema.codec import decode_family
+from schema.keys import Family, Keyspace
 from tools.fleet import Fleet, wait_until
 
 KEYSPACE = Keyspace()
@@ -73,12 +73,6 @@ def left_of(fleet: Fleet, node: str, volume: str) -> list[str]:
     return left
 
 
-def loop_devices(fleet: Fleet) -> list[str]:
-    """Loop devices on files of this fleet."""
-    backing = Path("/sys/block").glob("loop*/loop/backing_file")
-    return [file.parent.parent.name for file in backing if file.read_text().startswith(str(fleet.files))]
-
-
 def until_ready(fleet: Fleet, *backends: str) -> None:
     """Wait until the backends are led and ready."""
 
@@ -88,7 +82,3 @@ def until_ready(fleet: Fleet, *backends: str) -> None:
         return all(status is not None and status.ready for status in found) and all(led)
 
     wait_until(f"backends {', '.join(backends)} are ready", look, 60)
-
-
-def put_model(fleet: Fleet, key: Key, model: Any) -> None:
-    fleet.store.txn((), (Put(KEYSPACE.path(key.family, *key.names), encode(model)),))

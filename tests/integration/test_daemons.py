@@ -277,7 +277,7 @@ def test_stopping_a_node_daemon_touches_no_device(fleet: Fleet) -> None:
     fleets.attach(fleet, "a", "stays")
     status = fleets.until_attached(fleet, "a", "stays")
     assert fleet.daemon("a").kill(signal.SIGTERM) == 0
-    assert Path(status.path).resolve().name in fleets.loop_devices(fleet)
+    assert Path(status.path).resolve().name in fleet.loop_devices()
     fleet.node("a", fleets.QUICK)
     fleets.detach(fleet, "a", "stays")
     fleets.until_gone(fleet, "a", "stays")
