@@ -5,6 +5,8 @@ Few different views exist among millions of states, so nearly every question has
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from reconciler.core.steps import Do, Step
 from reconciler.core.views import (
     AttachmentView,
@@ -37,7 +39,9 @@ from tests.model.state import (
     Spec,
     State,
     VolumeKeys,
+    bits,
     key_bit,
+    kinds,
 )
 
 VOLUME = "data"
@@ -88,6 +92,13 @@ class Planners:
             )
             self._boot_moves[asked] = step and _move(step, seen.volume, index)
         return self._boot_moves[asked]
+
+    def compared(self) -> Iterator[tuple[int, str, int]]:
+        """Every key that a step planned so far names: step, `confirms` or `commits`, the key's bit."""
+        for moves in (self._volume_moves, self._node_moves, self._boot_moves):
+            for move in filter(None, moves.values()):
+                yield from ((move.code, "confirms", bit) for bit in bits(kinds(move.confirms)))
+                yield from ((move.code, "commits", bit) for bit in bits(kinds(move.commits)))
 
 
 # --- steps ---------------------------------------------------------------------------------------------------------------

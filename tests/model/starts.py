@@ -9,6 +9,8 @@ from tests.model import checks
 from tests.model.load import Kind, Load
 from tests.model.moves import STEPS
 from tests.model.state import (
+    ABSENT,
+    RELEASED,
     Array,
     Budget,
     State,
@@ -17,6 +19,7 @@ from tests.model.state import (
     with_array,
     with_budget,
     with_controller,
+    with_host,
     with_node,
     with_volume,
 )
@@ -63,10 +66,13 @@ def with_late_export(load: Load) -> State:
 
 
 def republishing(load: Load) -> State:
-    """Attached to A, while the controller puts back a connection that was deleted by hand."""
+    """Released by A, while the controller is still putting back a connection that was deleted by hand."""
     state = attached(load)
     state = with_node(state, 0, state.nodes[0]._replace(connection=None))
-    return run(state, lambda state: state.controller.op is not None and state.controller.op.landed)
+    state = run(state, lambda state: state.controller.op is not None and state.controller.op.landed)
+    released = state.nodes[0]._replace(wish=0, claim=None, status=(RELEASED, state.hosts[0].device))
+    gone = state.hosts[0]._replace(device=0, know=ABSENT)
+    return with_host(with_node(state, 0, released), 0, gone)
 
 
 def declined(load: Load) -> State:
