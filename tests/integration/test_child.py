@@ -5,6 +5,7 @@ This file is both sides: pytest imports it, and each child executes it as ``pyth
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import json
@@ -320,6 +321,16 @@ while not child.running: pass
 child.call("spawn", {"file": sys.argv[1] + "/landed", "daemonise": True}, 20)
 child.call("spawn_and_hang", {"pids": sys.argv[1] + "/pids", "file": sys.argv[1] + "/landed"}, 600)
 """
+
+
+@pytest.fixture(autouse=True)
+def no_strays(tmp_path: Path) -> Iterator[None]:
+    """Grandchildren that made themselves daemons outlive everything, as they should; not the test, though."""
+    yield
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if f"{tmp_path}/landed".encode() in (folder / "cmdline").read_bytes():
+                os.killpg(os.getpgid(int(folder.name)), signal.SIGKILL)
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@
 
 One actor's cache misses writes to some keys (`Load.lag`), a slow worker of it plans on that picture while a quick one sees the
 present, and one step, the same in the whole run, does not compare those keys. So a single search tries every step with every key,
-and tells for each what goes wrong. Where nothing does, the key is in NOT_CAUGHT with the reason; the test fails when that list is no
-longer right. Keys that guard each other are left out together as well: TOGETHER. `pytest -rP` prints the whole table.
+and tells for each what goes wrong. Where nothing does, the key is in NOT_CAUGHT with the reason; the test fails when that list is
+no longer right. Keys that guard each other are left out together as well: TOGETHER. `pytest -rP` prints the whole table.
 """
 
 from __future__ import annotations

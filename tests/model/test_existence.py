@@ -25,7 +25,8 @@ LOADS = {
     "and a power cut": Load(Budget(specs=2, wishes=1, power=1), NEW, nodes=1),
     "and a fence": Load(Budget(specs=2, wishes=1, partitions=1, fences=1), NEW, nodes=1),
     "and a deletion by hand": Load(Budget(specs=2, wishes=1, deletions=1), NEW, nodes=1, sizes=BOTH_SIZES),
-    "and an outdated cache": Load(Budget(specs=2, wishes=1, stale=1), NEW, nodes=1, sizes=BOTH_SIZES, lag="one"),
+    "and an outdated cache": Load(Budget(specs=2, wishes=1, stale=1), NEW, nodes=1, lag="one"),
+    "two sizes, an outdated cache": Load(Budget(specs=2, stale=1), NEW, nodes=1, sizes=BOTH_SIZES, lag="one"),
 }
 
 FULL_ARRAY = Load(Budget(specs=3, wishes=1), NEW, nodes=1, sizes=BOTH_SIZES, room=1)

@@ -24,43 +24,50 @@ FAST = {
     "W=3, 2 controllers": Load(Budget(wishes=3), controllers=2),
     "W=3 OFF=1": Load(Budget(wishes=3, power=1)),
     "W=3 DEL=1": Load(Budget(wishes=3, deletions=1)),
-    "W=2 DEL=2": Load(Budget(wishes=2, deletions=2)),
     "W=2 PART=1 FENCE=1": Load(Budget(wishes=2, partitions=1, fences=1)),
-    "W=3 STALE=1, one key": Load(Budget(wishes=3, stale=1), lag="one"),
-    "W=3 STALE=1, all keys": Load(Budget(wishes=3, stale=1), lag="all"),
-    "W=2 STALE=1 CORDON=1": Load(Budget(wishes=2, stale=1, cordons=1), lag="one"),
+    "W=2 STALE=1, one key": Load(Budget(wishes=2, stale=1), lag="one"),
+    "W=2 STALE=1, all keys": Load(Budget(wishes=2, stale=1), lag="all"),
+    "W=1 STALE=1 CORDON=2": Load(Budget(wishes=1, stale=1, cordons=2), lag="one"),
 }
-"""Seconds."""
+"""A second or two each."""
 
 SLOW = {
-    "W=2 OFF=1 PART=1 FENCE=1": Load(Budget(wishes=2, power=1, partitions=1, fences=1)),
+    "W=2 DEL=2": Load(Budget(wishes=2, deletions=2)),
     "W=2 OFF=1 DEL=1": Load(Budget(wishes=2, power=1, deletions=1)),
+    "W=2 OFF=1 PART=1 FENCE=1": Load(Budget(wishes=2, power=1, partitions=1, fences=1)),
     "W=1 OFF=1 PART=1 FENCE=1 DEL=1": Load(Budget(wishes=1, power=1, partitions=1, fences=1, deletions=1)),
     "restored by the host, W=1 OFF=1 FENCE=1 DEL=1": Load(
         Budget(wishes=1, power=1, fences=1, deletions=1), restores=True, deletions=BUT_NODES
     ),
     "attached, W=1 PART=1 FENCE=1 DEL=1": Load(Budget(wishes=1, partitions=1, fences=1, deletions=1), "attached"),
+    "W=3 STALE=1": Load(Budget(wishes=3, stale=1), lag="one"),
     "attached, W=1 OFF=1 STALE=1": Load(Budget(wishes=1, power=1, stale=1), "attached", lag="one"),
     "attached, PART=1 FENCE=1 STALE=1": Load(Budget(partitions=1, fences=1, stale=1), "attached", lag="one"),
+    "declined, DEL=1 STALE=1": Load(Budget(deletions=1, stale=1), "declined", lag="one"),
 }
-"""Tens of seconds."""
+"""Up to fifteen seconds each."""
 
 FULL = {
-    "W=3 STALE=2 DEL=1": Load(Budget(wishes=3, stale=2, deletions=1), lag="one"),
     "W=3 OFF=2": Load(Budget(wishes=3, power=2)),
+    "W=3 STALE=1, all keys": Load(Budget(wishes=3, stale=1), lag="all"),
+    "W=2 STALE=2": Load(Budget(wishes=2, stale=2), lag="one"),
     "W=3 OFF=1 PART=1 FENCE=1": Load(Budget(wishes=3, power=1, partitions=1, fences=1)),
     "W=2 PART=1 FENCE=1 DEL=2": Load(Budget(wishes=2, partitions=1, fences=1, deletions=2)),
+    "W=3 DEL=1 STALE=1": Load(Budget(wishes=3, deletions=1, stale=1), lag="one"),
     "W=2 DEL=2 STALE=1": Load(Budget(wishes=2, deletions=2, stale=1), lag="one"),
     "W=2 OFF=1 DEL=1 STALE=1": Load(Budget(wishes=2, power=1, deletions=1, stale=1), lag="one"),
-    "W=2 PART=1 FENCE=1 DEL=1 STALE=1": Load(Budget(wishes=2, partitions=1, fences=1, deletions=1, stale=1), lag="one"),
     "W=2 OFF=1 PART=1 FENCE=1 DEL=1": Load(Budget(wishes=2, power=1, partitions=1, fences=1, deletions=1)),
     "W=2 OFF=1 PART=2 FENCE=2": Load(Budget(wishes=2, power=1, partitions=2, fences=2)),
     "W=2 OFF=2 PART=1 FENCE=2": Load(Budget(wishes=2, power=2, partitions=1, fences=2)),
     "restored by the host, W=2 OFF=1 PART=1 FENCE=1 DEL=1": Load(
         Budget(wishes=2, power=1, partitions=1, fences=1, deletions=1), restores=True, deletions=BUT_NODES
     ),
+    "attached, W=1 PART=1 FENCE=1 DEL=1 STALE=1": Load(
+        Budget(wishes=1, partitions=1, fences=1, deletions=1, stale=1), "attached", lag="one"
+    ),
+    "W=3 OFF=1 PART=1 FENCE=1 DEL=1": Load(Budget(wishes=3, power=1, partitions=1, fences=1, deletions=1)),
 }
-"""Minutes each, millions of states."""
+"""Minutes each, up to millions of states."""
 
 
 def holds(load: Load) -> None:
