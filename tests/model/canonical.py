@@ -6,10 +6,13 @@ speaks of any more is dropped: that boot never comes back.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
+from itertools import chain
 from typing import Any, NamedTuple
 
 from tests.model.state import (
+    VOLUME_KEYS,
     Holder,
     Host,
     Lag,
@@ -29,14 +32,18 @@ class Names(NamedTuple):
     epochs: Table
 
 
+Numbers = tuple[int, ...]
+Pair = tuple[Numbers, Numbers]
+"""Of node A and of node B."""
+
+
 class Refs(NamedTuple):
     """The numbers that appear in something, in order of appearance."""
 
-    boots_a: tuple[int, ...]
-    boots_b: tuple[int, ...]
-    epochs: tuple[int, ...]
-    fences: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
-    """Of either node. They name boots, but keep none alive."""
+    boots: Pair = ((), ())
+    epochs: Numbers = ()
+    fences: Pair = ((), ())
+    """They name boots, but keep none alive."""
 
 
 def canonical(state: State, *, keep_fences: bool = False) -> State:
@@ -63,7 +70,7 @@ def fresh_epoch(state: State) -> int:
 
 def fresh_boot(state: State, node: int) -> int:
     refs = _refs(state)
-    return _smallest_without((*refs[node], *refs.fences[node]))
+    return _smallest_without(refs.boots[node] + refs.fences[node])
 
 
 def _smallest_without(used: tuple[int, ...]) -> int:
@@ -76,16 +83,16 @@ def _smallest_without(used: tuple[int, ...]) -> int:
 @cache
 def _names(refs: Refs, keep_fences: bool) -> Names | None:
     """None where every number is in its place already."""
+    boots, fences = refs.boots, refs.fences
     if keep_fences:
-        refs = refs._replace(boots_a=refs.boots_a + refs.fences[0], boots_b=refs.boots_b + refs.fences[1])
-    boots_a, boots_b, epochs = (_table(numbers) for numbers in refs[:3])
-    gone = [boot for node in range(2) for boot in refs.fences[node] if boot not in refs[node]]
-    if not gone and all(old == new for table in (boots_a, boots_b, epochs) for old, new in table.items()):
-        return None
-    return Names((boots_a, boots_b), epochs)
+        boots = boots[0] + fences[0], boots[1] + fences[1]
+    names = Names((_table(boots[0]), _table(boots[1])), _table(refs.epochs))
+    forgotten = any(boot not in names.boots[node] for node in range(2) for boot in fences[node])
+    in_place = all(old == new for table in (*names.boots, names.epochs) for old, new in table.items())
+    return None if in_place and not forgotten else names
 
 
-def _table(numbers: tuple[int, ...]) -> Table:
+def _table(numbers: Numbers) -> Table:
     table = {0: 0, -1: -1}
     for number in numbers:
         table.setdefault(number, len(table) - 1)
@@ -105,14 +112,18 @@ def _refs(state: State) -> Refs:
     )
 
 
-_NOTHING = Refs((), (), ())
+_NOTHING = Refs()
 
 
 @cache
 def _joined(*parts: Refs) -> Refs:
-    boots_a, boots_b, epochs = (sum((part[kind] for part in parts), ()) for kind in range(3))
-    fences = [sum((part.fences[node] for part in parts), ()) for node in range(2)]
-    return Refs(boots_a, boots_b, epochs, (fences[0], fences[1]))
+    boots, fences = _pairs(part.boots for part in parts), _pairs(part.fences for part in parts)
+    return Refs(boots, tuple(epoch for part in parts for epoch in part.epochs), fences)
+
+
+def _pairs(pairs: Iterable[Pair]) -> Pair:
+    of_a, of_b = zip(*pairs, strict=True)
+    return tuple(chain.from_iterable(of_a)), tuple(chain.from_iterable(of_b))
 
 
 class _Seen(Table):
@@ -128,8 +139,8 @@ def _noting() -> Names:
     return Names((_Seen(), _Seen()), _Seen())
 
 
-def _noted(names: Names, fences: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())) -> Refs:
-    return Refs(tuple(names.boots[0]), tuple(names.boots[1]), tuple(names.epochs), fences)
+def _noted(names: Names, fences: Pair = ((), ())) -> Refs:
+    return Refs((tuple(names.boots[0]), tuple(names.boots[1])), tuple(names.epochs), fences)
 
 
 @cache
@@ -161,9 +172,11 @@ def _refs_of_volume(volume: VolumeKeys) -> Refs:
 def _refs_of_memory(epoch: int, op: Op | None, late: tuple[Op, ...], lag: Lag | None) -> Refs:
     names = _noting()
     names.epochs[epoch]
-    for each in (op, *late):
-        _rename_op(each, names)
-    _rename_lag(lag, names)
+    for call in (op, *late):
+        if call:
+            _rename_op(call, names)
+    if lag:
+        _rename_lag(lag, names)
     return _noted(names)
 
 
@@ -171,18 +184,18 @@ def _refs_of_memory(epoch: int, op: Op | None, late: tuple[Op, ...], lag: Lag | 
 
 
 def _rename(state: State, names: Names) -> State:
-    nodes = tuple(_rename_node(state.nodes[node], node, names) for node in range(2))
-    hosts = tuple(_rename_host(state.hosts[node], node, names) for node in range(2))
-    epochs = names.epochs
-    controller = state.controller
+    (node_a, node_b), (host_a, host_b), maps = state.nodes, state.hosts, state.array.maps
+    epochs, controller = names.epochs, state.controller
     return state._replace(
-        nodes=nodes,
+        nodes=(_rename_node(node_a, 0, names), _rename_node(node_b, 1, names)),
         volume=_rename_volume(state.volume, names),
-        hosts=hosts,
-        array=state.array._replace(maps=tuple(epochs[epoch] for epoch in state.array.maps)),
-        controller=controller._replace(epoch=epochs[controller.epoch], op=_rename_op(controller.op, names)),
+        hosts=(_rename_host(host_a, 0, names), _rename_host(host_b, 1, names)),
+        array=state.array._replace(maps=(epochs[maps[0]], epochs[maps[1]])),
+        controller=controller._replace(
+            epoch=epochs[controller.epoch], op=controller.op and _rename_op(controller.op, names)
+        ),
         late=tuple(_rename_op(op, names) for op in state.late),
-        lag=_rename_lag(state.lag, names),
+        lag=state.lag and _rename_lag(state.lag, names),
     )
 
 
@@ -205,17 +218,16 @@ def _rename_fences(fences: tuple[int, ...], boots: Table) -> tuple[int, ...]:
     return tuple(sorted(boots[boot] for boot in fences if boot in boots))
 
 
-def _rename_holders(holders: tuple[Holder, ...] | None, names: Names) -> tuple[Holder, ...] | None:
-    return holders and tuple(h._replace(epoch=names.epochs[h.epoch], boot=names.boots[h.node][h.boot]) for h in holders)
+def _rename_holders(holders: tuple[Holder, ...], names: Names) -> tuple[Holder, ...]:
+    return tuple(h._replace(epoch=names.epochs[h.epoch], boot=names.boots[h.node][h.boot]) for h in holders)
 
 
 def _rename_volume(volume: VolumeKeys, names: Names) -> VolumeKeys:
-    record, status = volume.record, volume.status
-    exports = record and tuple((node, names.epochs[epoch]) for node, epoch in record.exports)
+    _, record, grant, status = volume
     return volume._replace(
-        grant=_rename_holders(volume.grant, names),
+        record=record and record._replace(exports=tuple((node, names.epochs[epoch]) for node, epoch in record.exports)),
+        grant=grant and _rename_holders(grant, names),
         status=status and status._replace(holders=_rename_holders(status.holders, names)),
-        record=record and record._replace(exports=exports),
     )
 
 
@@ -223,23 +235,23 @@ def _rename_host(host: Host, index: int, names: Names) -> Host:
     return host._replace(
         boot=names.boots[index][host.boot],
         device=names.epochs[host.device],
-        op=_rename_op(host.op, names),
+        op=host.op and _rename_op(host.op, names),
         asleep=names.epochs[host.asleep],
     )
 
 
-def _rename_op(op: Op | None, names: Names) -> Op | None:
-    return op and op._replace(epoch=names.epochs[op.epoch], boot=names.boots[op.node][op.boot])
+def _rename_op(op: Op, names: Names) -> Op:
+    return op._replace(epoch=names.epochs[op.epoch], boot=names.boots[op.node][op.boot])
 
 
-def _rename_lag(lag: Lag | None, names: Names) -> Lag | None:
-    return lag and lag._replace(old=tuple((bit, _rename_value(bit, value, names)) for bit, value in lag.old))
+def _rename_lag(lag: Lag, names: Names) -> Lag:
+    return lag._replace(old=tuple((bit, _rename_value(bit, value, names)) for bit, value in lag.old))
 
 
 def _rename_value(bit: int, value: Any, names: Names) -> Any:
     """An outdated value, by way of the tuple that it is a field of."""
     place, field = key_place(bit)
-    if place == len(names.boots):
+    if place == VOLUME_KEYS:
         blank = VolumeKeys(None, None, None, None)
         return _rename_volume(VolumeKeys._make(_with(blank, field, value)), names)[field]
     return _rename_node(NodeKeys._make(_with(NodeKeys(), field, value)), place, names)[field]

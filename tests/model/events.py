@@ -8,7 +8,7 @@ from reconciler.core.steps import Do
 from tests.model import checks
 from tests.model.canonical import fresh_boot
 from tests.model.load import ACTORS, OPERATOR, OUTSIDE, USER, Kind, Load, Next
-from tests.model.moves import RECORDED, STEPS
+from tests.model.moves import STEPS
 from tests.model.rules import Rules
 from tests.model.state import (
     CONTROLLER,
@@ -62,19 +62,11 @@ def _caught_up(state: State, actor: int) -> State:
 
 
 def late_calls(rules: Rules, state: State) -> Iterator[Next]:
+    """A call that outlived its process reaches the array or the host. Nobody hears of it."""
     for op in state.late:
-        do = STEPS[op.do]
         rest = tuple(other for other in state.late if other is not op)
-        if not op.landed:
-            keeps = rules.records_outlive and do in RECORDED
-            after = state._replace(late=(*rest, op._replace(landed=True)) if keeps else rest)
-            after, broken = rules.land(after, op, heard=False)
-            yield Next(Kind.HEAL, OUTSIDE, f"{do.value} of the dead process lands late", after, broken)
-        elif op.dirty:
-            yield Next(Kind.HEAL, OUTSIDE, f"{do.value} of the old process is not recorded", state._replace(late=rest))
-        else:
-            after, broken = rules.record(state._replace(late=rest), op)
-            yield Next(Kind.HEAL, OUTSIDE, f"{do.value} is recorded by the old process", after, broken)
+        after, broken = rules.land(state._replace(late=rest), op, heard=False)
+        yield Next(Kind.HEAL, OUTSIDE, f"{STEPS[op.do].value} of the dead process lands late", after, broken)
 
 
 def healing(state: State) -> Iterator[Next]:

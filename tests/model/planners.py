@@ -66,7 +66,7 @@ class Planners:
         asked = (seen.nodes, seen.volume, memory.epoch, memory.marks, memory.refused)
         if asked not in self._volume_moves:
             step = self._rules.plan_volume(volume_view(seen.nodes, seen.volume, memory))
-            self._volume_moves[asked] = step and _move(step, seen.volume)
+            self._volume_moves[asked] = _move(step, seen.volume) if step else None
         return self._volume_moves[asked]
 
     def for_node(self, seen: State, index: int) -> Move | None:
@@ -75,7 +75,7 @@ class Planners:
         asked = (index, seen.nodes[index], host.boot, host.know)
         if asked not in self._node_moves:
             step = self._rules.plan_node(attachment_view(seen.nodes[index], index, host))
-            self._node_moves[asked] = step and _move(step, seen.volume, index)
+            self._node_moves[asked] = _move(step, seen.volume, index) if step else None
         return self._node_moves[asked]
 
     def for_boot(self, seen: State, index: int) -> Move | None:
@@ -90,7 +90,7 @@ class Planners:
                 traces=self._rules.traces(view),
                 claims=int(view.fenced and self._rules.plan_node(view) is not None),
             )
-            self._boot_moves[asked] = step and _move(step, seen.volume, index)
+            self._boot_moves[asked] = _move(step, seen.volume, index) if step else None
         return self._boot_moves[asked]
 
     def compared(self) -> Iterator[tuple[int, str, int]]:

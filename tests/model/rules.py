@@ -17,9 +17,6 @@ from tests.model.state import State
 class Rules(Calls):
     """Who decides what, and what becomes of it."""
 
-    records_outlive = False
-    """A dead process's call that lands late has its result recorded, too."""
-
     remembers_fences = False
     """Fences of forgotten boots matter to somebody, so the search has to keep them apart."""
 

@@ -290,16 +290,20 @@ def bits(mask: int) -> list[int]:
     return [1 << index for index in range(mask.bit_length()) if mask >> index & 1]
 
 
+VOLUME_KEYS = 2
+"""In the place of a node: the volume's."""
+
+
 def key_place(bit: int) -> tuple[int, int]:
-    """Whose key it is (node, or 2: the volume's), and which field there."""
+    """Whose key it is (a node's, or VOLUME_KEYS), and which field there."""
     index = bit.bit_length() - 1
-    return (2, index - 2 * WIDTH) if index >= 2 * WIDTH else divmod(index, WIDTH)
+    return (VOLUME_KEYS, index - 2 * WIDTH) if index >= 2 * WIDTH else divmod(index, WIDTH)
 
 
 def value_of(state: State, bit: int) -> Any:
     """What is under the key now."""
     place, field = key_place(bit)
-    return state.volume[field] if place == 2 else state.nodes[place][field]
+    return state.volume[field] if place == VOLUME_KEYS else state.nodes[place][field]
 
 
 def overlay(state: State, old: tuple[tuple[int, Any], ...]) -> State:
@@ -314,12 +318,13 @@ def overlay(state: State, old: tuple[tuple[int, Any], ...]) -> State:
 
 def written(before: State, after: State) -> int:
     """The keys whose values differ."""
-    mask = 0
+    mask = _changed(before.volume, after.volume) << 2 * WIDTH
     for node in range(2):
-        if before.nodes[node] is not after.nodes[node]:
-            pairs = zip(before.nodes[node], after.nodes[node], strict=True)
-            mask |= sum(1 << node * WIDTH + index for index, (old, new) in enumerate(pairs) if old != new)
-    if before.volume is not after.volume:
-        pairs = zip(before.volume, after.volume, strict=True)
-        mask |= sum(1 << 2 * WIDTH + index for index, (old, new) in enumerate(pairs) if old != new)
+        mask |= _changed(before.nodes[node], after.nodes[node]) << node * WIDTH
     return mask
+
+
+def _changed(before: tuple[Any, ...], after: tuple[Any, ...]) -> int:
+    if before is after:
+        return 0
+    return sum(1 << index for index, (old, new) in enumerate(zip(before, after, strict=True)) if old != new)

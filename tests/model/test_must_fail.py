@@ -89,6 +89,9 @@ VARIANTS = {
         variants.PublishesBeforeCleaning, load(wishes=1, power=1, fences=1, restores=True), CUT
     ),
     "late controller call": missing(Rules, load(wishes=3, late=CONTROLLERS), CUT, REVIVED),
+    "late call of the former leader": missing(
+        Rules, Load(Budget(wishes=3), late=CONTROLLERS, controllers=2), CUT, REVIVED
+    ),
     "late export, and a fence": missing(
         Rules, load("attached, late export", wishes=1, partitions=1, fences=1, late=CONTROLLERS), TWO_WRITERS
     ),
@@ -115,7 +118,8 @@ VOLUME_VARIANTS = {
 
 HARMLESS = {
     "revoke on the status alone": (variants.RevokesOnTheStatusAlone, load(wishes=2, deletions=1)),
-    "claim again, saying so": (variants.ClaimsAgain, load(wishes=2, deletions=1)),
+    "claim again, saying so": (variants.ClaimsAgain, load("declined", deletions=1)),
+    "disconnect by the connection key": (variants.NeedsTheConnection, load(wishes=2, deletions=1)),
     "forget in two transactions": (variants.ForgetsInTwoTransactions, load(wishes=2, deletions=1)),
     "delete lifted claims": (variants.DeletesLiftedClaims, load("wished", wishes=1, partitions=1, fences=1)),
 }

@@ -13,6 +13,7 @@ import os
 
 import pytest
 
+from tests.model import checks
 from tests.model.load import ALL_DELETIONS, Load
 from tests.model.search import Search
 from tests.model.state import Budget
@@ -95,3 +96,12 @@ def test_it_holds_under_more(load: Load) -> None:
 def test_it_holds_in_full(load: Load) -> None:
     """The same as far as memory goes."""
     holds(load)
+
+
+@pytest.mark.parametrize(("deleted", "price"), [("copy", set()), ("fence", {checks.STUCK, checks.STUCK_UNHEALED})])
+def test_a_deleted_fence_costs_no_safety(deleted: str, price: set[str]) -> None:
+    """A node that is fenced in our copy alone gets nothing more in this boot, and can't know why: fence it again."""
+    budget = Budget(wishes=1, partitions=1, fences=1, deletions=1)
+    report = Search(Load(budget, "attached", deletions=frozenset({deleted}))).run()
+    print(report)
+    assert report.counts.keys() == price, str(report)

@@ -6,6 +6,7 @@ A write is a transaction of a daemon that changes something in etcd. Each count 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -80,12 +81,13 @@ def fenced(away: int) -> State:
     return with_node(state, 0, state.nodes[0]._replace(fences=(host.boot,)))
 
 
-def without(**keys: object) -> State:
+def but(**keys: Any) -> State:
+    """Attached, and then some keys of A by hand."""
     state = attached(LOAD)
     return with_node(state, 0, state.nodes[0]._replace(**keys))
 
 
-def without_list(**keys: object) -> State:
+def but_volume(**keys: Any) -> State:
     state = attached(LOAD)
     return with_volume(state, state.volume._replace(**keys))
 
@@ -102,13 +104,13 @@ SEQUENCES: dict[str, tuple[Callable[[], State], int]] = {
     "reboot while attached": (rebooting, 8),
     "fence of a node without power, move, return": (lambda: fenced(OFF), 9),
     "fence of a node that is cut off, move, return": (lambda: fenced(CUT_OFF), 9),
-    "claim deleted by hand": (lambda: without(claim=None), 2),
-    "status deleted by hand": (lambda: without(status=None), 1),
-    "connection deleted by hand": (lambda: without(connection=None), 1),
-    "nodes/N deleted by hand": (lambda: without(boot=0), 1),
-    "claims and attachments deleted by hand": (lambda: without(claim=None, status=None), 2),
-    "grants/V deleted by hand": (lambda: without_list(grant=None), 1),
-    "volumes/V deleted by hand": (lambda: without_list(status=None), 2),
+    "claim deleted by hand": (lambda: but(claim=None), 2),
+    "status deleted by hand": (lambda: but(status=None), 1),
+    "connection deleted by hand": (lambda: but(connection=None), 1),
+    "nodes/N deleted by hand": (lambda: but(boot=0), 1),
+    "claims and attachments deleted by hand": (lambda: but(claim=None, status=None), 2),
+    "grants/V deleted by hand": (lambda: but_volume(grant=None), 1),
+    "volumes/V deleted by hand": (lambda: but_volume(status=None), 2),
 }
 
 

@@ -6,6 +6,8 @@ compared, an outdated picture is written back. `land` is an external call reachi
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tests.model import checks
 from tests.model.canonical import fresh_boot
 from tests.model.moves import Move
@@ -43,7 +45,8 @@ class Transactions:
 
     def commit(self, state: State, seen: State, move: Move) -> Outcome:
         """A step that only writes: the method of its name."""
-        return getattr(self, move.do.name.lower())(state, seen, move)
+        write: Callable[[State, State, Move], Outcome] = getattr(self, move.do.name.lower())
+        return write(state, seen, move)
 
     # --- the controller, for a volume
 

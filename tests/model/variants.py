@@ -13,6 +13,7 @@ from reconciler.core.plan_volume import plan_volume
 from reconciler.core.steps import Do, Step
 from reconciler.core.views import (
     AttachmentView,
+    Bad,
     ClaimView,
     ConnectionView,
     HolderView,
@@ -36,7 +37,7 @@ def _node_replaced(view: VolumeView, name: str, **changes: Any) -> VolumeView:
 
 
 def _holder(view: VolumeView) -> HolderView | None:
-    return view.holders[0] if isinstance(view.holders, tuple) and view.holders else None
+    return view.holders[0] if view.holders and not isinstance(view.holders, Bad) else None
 
 
 # --- what allows a revoke (R1, R3) ---------------------------------------------------------------------------------------
@@ -289,6 +290,14 @@ class PublishesBeforeCleaning(Rules):
 # --- what may be done otherwise ------------------------------------------------------------------------------------------
 
 
+class NeedsTheConnection(Rules):
+    """A node keeps no copy of conn_info: while the connection key is missing it can't disconnect."""
+
+    def plan_node(self, view: AttachmentView) -> Step | None:
+        step = plan_node(view)
+        return None if step and step.do is Do.DISCONNECT and view.connection is None else step
+
+
 class ForgetsInTwoTransactions(Rules):
     """The connection goes first, the holder entry later."""
 
@@ -363,8 +372,8 @@ class RefusedExtensionsEnd(Rules):
     def plan_volume(self, view: VolumeView) -> Step | None:
         record = view.record
         if view.refused and isinstance(record, RecordView) and record.intent is Intent.EXTEND:
-            keys = (Key(Family.GRANT, (view.volume,)), Key(Family.VOLUME, (view.volume,)))
-            keys += (Key(Family.RECORD, (view.volume,)), Key(Family.DESIRED_VOLUME, (view.volume,)))
+            rests_on = (Family.GRANT, Family.VOLUME, Family.RECORD, Family.DESIRED_VOLUME)
+            keys = tuple(Key(family, (view.volume,)) for family in rests_on)
             return Step(Do.UPDATE_VOLUME, "the driver refused to extend it: it keeps its size", commits=keys)
         if view.refused and isinstance(view.spec, SpecView) and isinstance(record, RecordView):
             view = replace(view, spec=replace(view.spec, size_gib=record.size_gib))

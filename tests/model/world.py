@@ -169,10 +169,6 @@ class World:
             op = _op_of(after, actor)
             if op and op.commits & keys:
                 after = _with_op(after, actor, op._replace(dirty=op.dirty | self._dirt(op.commits & keys)))
-        if after.late:
-            after = after._replace(
-                late=tuple(op._replace(dirty=op.dirty | self._dirt(op.commits & keys)) for op in after.late)
-            )
         lag = after.lag
         if lag:
             unseen = keys & lag.keys & ~lag.dirty
