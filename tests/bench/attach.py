@@ -71,7 +71,8 @@ class Round:
 
     def _made(self) -> bool:
         found = self.fleet.store.list(fleets.KEYSPACE.folder(Family.VOLUME)).items
-        return sum(1 for item in found if b'"phase":"Available"' in item.value) >= len(self.volumes)
+        made = {item.key.rsplit("/", 1)[1] for item in found if b'"phase":"Available"' in item.value}
+        return made.issuperset(self.volumes)
 
     def run(self, title: str) -> float:
         """Prints the figures; returns attachments per second."""
@@ -124,6 +125,8 @@ def processes(fleet: Fleet) -> dict[str, int]:
         found["controller" if name == "ctl" else "node"] = daemon.pid
         for pid in _descendants(daemon.pid):
             line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+            if "keeper.py" in line:
+                continue
             if "adapters.brick.worker" in line:
                 found["os-brick worker"] = pid
             elif "adapters.cinder.worker" in line:
