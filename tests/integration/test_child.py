@@ -150,6 +150,11 @@ def eventually(condition: Callable[[], Any], deadline_s: float = 20) -> Any:
     return result
 
 
+def states(pid: int) -> set[str]:
+    """The scheduler's states of a process's threads: ``{"T"}`` when all of it has stopped."""
+    return {path.read_text().rpartition(") ")[2][0] for path in Path(f"/proc/{pid}/task").glob("*/stat")}
+
+
 def read_pids(path: Path) -> dict[str, int]:
     eventually(lambda: path.exists() and path.stat().st_size)
     pids: dict[str, int] = json.loads(path.read_text())
@@ -260,7 +265,7 @@ def test_what_made_itself_a_daemon_is_left_alone(child: Child, tmp_path: Path) -
     try:
         assert alive(daemon)
     finally:
-        os.kill(daemon, signal.SIGKILL)
+        os.killpg(daemon, signal.SIGKILL)
 
 
 def test_the_child_gets_no_descriptor_and_no_setting_of_the_daemon(
@@ -360,6 +365,7 @@ def test_survivors_of_daemon_and_keeper_are_ended_before_the_next_start(
 ) -> None:
     process, pids = daemon
     process.send_signal(signal.SIGSTOP)  # or it would sweep up itself
+    eventually(lambda: states(process.pid) == {"T"})  # a thread that has not stopped yet would still do it
     os.kill(pids["keeper"], signal.SIGKILL)
     eventually(lambda: not alive(pids["worker"]))  # by its parent-death signal
     process.kill()
