@@ -10,15 +10,16 @@ import os
 import socket
 import sys
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import structlog
 
+from daemons.assembly import STOP_BOUND_S, Assembly
 from daemons.commandline import settings_from
 from daemons.process import Exit, Refused, run
 from daemons.settings import ControllerSettings
-from daemons.shell import STOP_BOUND_S, Shell
+from daemons.shell import Shell
 from reconciler.adapters.child import end_survivors
 from reconciler.adapters.cinder.backend import BackendSettings, CinderBackend
 from reconciler.controllers.keeper import Keeper
@@ -31,7 +32,7 @@ from reconciler.runtime.controller import Controller, Result
 from reconciler.runtime.election import Election
 from reconciler.runtime.index import Index
 from reconciler.runtime.lease import LeaseSession
-from reconciler.runtime.ports import Compare, Item, PortError
+from reconciler.runtime.ports import Backend, Compare, Item, PortError
 from schema.codec import Malformed, decode
 from schema.keys import CLUSTER, VERDICT_OF, Family, Keyspace, Unparsable
 from schema.models import NodeRecord
@@ -48,16 +49,17 @@ _log = structlog.get_logger("brickwork")
 
 
 class ControllerDaemon:
-    """One controller process."""
+    """One controller process.
 
-    def __init__(self, settings: ControllerSettings) -> None:
+    Args:
+        shell: made with `CALLS` and `indexes`.
+        backends: by name, one for each in the settings.
+    """
+
+    def __init__(self, settings: ControllerSettings, shell: Assembly, backends: Mapping[str, Backend]) -> None:
         self._settings = settings
-        keyspace = Keyspace(settings.prefix)
-        shell = self._shell = Shell(settings, CALLS, _indexes(keyspace))
-        try:
-            end_survivors(settings.state_folder, SURVIVORS_S)
-        except PortError as error:
-            raise Refused(str(error)) from error
+        self._shell = shell
+        keyspace = shell.keyspace
         self._reflector = shell.reflect(keyspace.prefix)
         self._session = LeaseSession(
             shell.store, shell.clock, shell.rng, ttl_s=settings.lease_ttl_s, report=shell.reporter("lease")
@@ -66,7 +68,7 @@ class ControllerDaemon:
         self._elections: list[Election] = []
         self._keepers: dict[str, Keeper] = {}
         for name, backend in settings.backends.items():
-            self._keepers[name] = self._keeper(backend)
+            self._keepers[name] = self._keeper(backend, backends[name])
         self._cluster = self._election(CLUSTER, self._everything, lambda: None)
         self._volumes = VolumeReconciler(
             store=shell.store,
@@ -119,11 +121,8 @@ class ControllerDaemon:
 
     # --- parts
 
-    def _keeper(self, settings: BackendSettings) -> Keeper:
+    def _keeper(self, settings: BackendSettings, backend: Backend) -> Keeper:
         shell = self._shell
-        backend = CinderBackend(
-            settings, shell.settings.state_folder, log=lambda line: _log.info(line, backend=settings.name)
-        )
         keeper = Keeper(
             backend,
             driver=settings.driver or f"section {settings.section or settings.name} of {settings.cinder_conf}",
@@ -223,7 +222,7 @@ class _Later:
         return self._guard()
 
 
-def _indexes(keyspace: Keyspace) -> tuple[Index, ...]:
+def indexes(keyspace: Keyspace) -> tuple[Index, ...]:
     nodes = keyspace.folder(Family.NODE)
 
     def identifiers(path: str, item: Item) -> Sequence[str]:
@@ -233,10 +232,26 @@ def _indexes(keyspace: Keyspace) -> tuple[Index, ...]:
     return Index(BY_VOLUME, lambda path, _: volume_of(keyspace, path)), Index(BY_IDENTIFIER, identifiers)
 
 
+def start(settings: ControllerSettings) -> ControllerDaemon:
+    """The daemon on this machine: real store, real clock, Cinder in workers. Raises Refused."""
+    shell = Shell(settings, CALLS, indexes(Keyspace(settings.prefix)))
+    try:
+        end_survivors(settings.state_folder, SURVIVORS_S)
+    except PortError as error:
+        raise Refused(str(error)) from error
+    return ControllerDaemon(
+        settings, shell, {each.name: _cinder(each, settings) for each in settings.backends.values()}
+    )
+
+
+def _cinder(backend: BackendSettings, settings: ControllerSettings) -> Backend:
+    return CinderBackend(backend, settings.state_folder, log=lambda line: _log.info(line, backend=backend.name))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The console script."""
     settings = settings_from("controller", sys.argv[1:] if arguments is None else arguments, os.environ)
-    return run(PROGRAM, lambda: ControllerDaemon(settings).serve())
+    return run(PROGRAM, lambda: start(settings).serve())
 
 
 if __name__ == "__main__":

@@ -10,16 +10,18 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import structlog
 
 from daemons import identity
+from daemons.assembly import STOP_BOUND_S, Assembly
 from daemons.commandline import settings_from
 from daemons.process import Exit, Refused, run
 from daemons.settings import NodeSettings
-from daemons.shell import STOP_BOUND_S, Shell
+from daemons.shell import Shell
 from reconciler.adapters.brick.connector import BrickConnector
 from reconciler.adapters.brick.loop import check_rights
 from reconciler.adapters.notes import FileNotes
@@ -28,7 +30,7 @@ from reconciler.controllers.node import NODE_KEY, NodeReconciler
 from reconciler.controllers.sign_of_life import SignOfLife
 from reconciler.runtime.controller import Controller
 from reconciler.runtime.lease import LeaseSession
-from reconciler.runtime.ports import PortError
+from reconciler.runtime.ports import Boot, Connector, Notes, PortError
 from schema.keys import Family, Key
 from schema.models import NodeRecord
 
@@ -58,23 +60,32 @@ class RunBoot:
         return self._current
 
 
-class NodeDaemon:
-    """One node process."""
+@dataclass(frozen=True)
+class ThisHost:
+    """The ports on the host that a node daemon works on."""
 
-    def __init__(self, settings: NodeSettings) -> None:
+    boot: Boot
+    notes: Notes
+    connector: Connector
+
+
+class NodeDaemon:
+    """One node process.
+
+    Args:
+        shell: made with `CALLS`.
+        node: this node's id.
+
+    Raises PortError when the notes can't be read.
+    """
+
+    def __init__(self, settings: NodeSettings, shell: Assembly, node: str, this: ThisHost) -> None:
         self._settings = settings
-        shell = self._shell = Shell(settings, CALLS)
-        self._node = identity.node_id(settings.state_folder, settings.node, socket.gethostname())
-        self._boot = RunBoot(settings.run_folder)
-        try:
-            check_rights()
-            notes = FileNotes(settings.state_folder / "notes")
-            self._host = Host(self._node, notes)
-        except PortError as error:
-            raise Refused(str(error)) from error
-        self._connector = BrickConnector(
-            settings.connector_settings(self._node), log=lambda line: _log.info(line, worker="os-brick")
-        )
+        self._shell = shell
+        self._node = node
+        self._boot = this.boot
+        self._connector = this.connector
+        self._host = Host(node, this.notes)
         self._properties: dict[str, object] = {}
         keyspace = shell.keyspace
         prefixes = [keyspace.folder(family, self._node) for family in _FOLDERS]
@@ -160,10 +171,24 @@ class NodeDaemon:
             self._shell.queue.add(volume)
 
 
+def start(settings: NodeSettings) -> NodeDaemon:
+    """The daemon on this machine: real store, real clock, os-brick in a worker. Raises Refused."""
+    shell = Shell(settings, CALLS)
+    node = identity.node_id(settings.state_folder, settings.node, socket.gethostname())
+    boot = RunBoot(settings.run_folder)
+    connector_settings = settings.connector_settings(node)
+    try:
+        check_rights()
+        connector = BrickConnector(connector_settings, log=lambda line: _log.info(line, worker="os-brick"))
+        return NodeDaemon(settings, shell, node, ThisHost(boot, FileNotes(settings.state_folder / "notes"), connector))
+    except PortError as error:
+        raise Refused(str(error)) from error
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The console script."""
     settings = settings_from("node", sys.argv[1:] if arguments is None else arguments, os.environ)
-    return run(PROGRAM, lambda: NodeDaemon(settings).serve())
+    return run(PROGRAM, lambda: start(settings).serve())
 
 
 if __name__ == "__main__":

@@ -1,0 +1,169 @@
+"""What both daemons are made of, over the ports alone: store, cache, queue, reflectors, telemetry.
+
+Nothing here starts a thread, opens a file or asks the time but through a port, so the simulator runs the daemons on parts of
+its own choice. What makes a process of them (folders, signals, HTTP) is in `daemons.shell`.
+"""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from daemons.process import Exit
+from daemons.settings import CommonSettings
+from reconciler.core.steps import Step
+from reconciler.runtime.cache import Cache
+from reconciler.runtime.index import Index
+from reconciler.runtime.ports import Busy, Clock, Item, PortError, Retryable, Store, Terminal
+from reconciler.runtime.reflector import Reflector, ReflectorSettings
+from reconciler.runtime.telemetry import Telemetry
+from reconciler.runtime.workqueue import WorkQueue
+from schema.codec import Malformed, decode_family
+from schema.keys import Keyspace, Unparsable
+
+STOP_BOUND_S = 10.0
+"""So long the end of one part may take. What takes longer is resumed from the keys anyway."""
+
+_log = structlog.get_logger("brickwork")
+
+
+class Assembly(ABC):
+    """The parts of one daemon, up to its controllers.
+
+    Args:
+        calls: the kinds of external calls, for the metrics.
+        indexes: the cache's.
+        failpoint: called at each numbered point; may end the process.
+    """
+
+    def __init__(
+        self,
+        settings: CommonSettings,
+        clock: Clock,
+        rng: random.Random,
+        store: Store,
+        calls: Sequence[str],
+        indexes: Sequence[Index] = (),
+        failpoint: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.settings = settings
+        self.keyspace = Keyspace(settings.prefix)
+        self.clock = clock
+        self.rng = rng
+        self.store = store
+        self.failpoint = failpoint
+        self.telemetry = Telemetry(calls)
+        self.cache = Cache(clock, indexes=indexes, decode=self._decode, report=self._report_key)
+        self.queue = WorkQueue(clock, rng, base_s=settings.retry_base_s, cap_s=settings.retry_cap_s)
+        self.telemetry.watch_queue("volumes", self.queue)
+        self.reflectors: list[Reflector] = []
+        self._stops: list[Callable[[], object]] = []
+        self._resync = clock.signal()
+
+    # --- parts
+
+    def reflect(self, prefix: str) -> Reflector:
+        """Mirror one prefix."""
+        settings = ReflectorSettings(relist_s=self.settings.resync_s)
+        report = self.reporter(f"reflector {prefix}")
+        reflector = Reflector(
+            self.store,
+            self.cache,
+            prefix,
+            self.clock,
+            self.rng,
+            settings=settings,
+            report=report,
+            on_went_back=lambda listed, seen: _log.critical(
+                "etcd went back in time: restored from a backup? Nothing more is done until this daemon is restarted",
+                listed_revision=listed,
+                seen_revision=seen,
+            ),
+        )
+        self.reflectors.append(reflector)
+        self.telemetry.watch_reflector(prefix, lambda: reflector.age_s)
+        return reflector
+
+    def at_stop(self, stop: Callable[[], object]) -> None:
+        """Call this at the end, before what was given earlier."""
+        self._stops.append(stop)
+
+    def reporter(self, who: str) -> Callable[[PortError], None]:
+        """Takes a store's errors: counted and logged."""
+
+        def report(error: PortError) -> None:
+            self.telemetry.store_failed(who)
+            _log.warning("store trouble", who=who, kind=type(error).__name__, error=str(error))
+
+        return report
+
+    def observe_step(self, volume: str, step: Step, duration_s: float, error: BaseException | None) -> None:
+        """Every step leaves one line, and every external call its time."""
+        outcome = outcome_of(error)
+        if step.confirms:
+            self.telemetry.called(step.do.name.lower(), outcome, duration_s)
+        else:
+            self.telemetry.transacted(
+                "succeeded" if error is None else "refused" if outcome == "retryable" else "failed"
+            )
+        fields = {"volume": volume, "step": step.do.name, "why": step.why, "ms": round(duration_s * 1000, 1)}
+        fields |= {"node": step.node} if step.node else {}
+        fields |= {"epoch": step.epoch} if step.epoch else {}
+        if error is None:
+            _log.info(step.do.value, **fields)
+        else:
+            _log.warning(step.do.value, outcome=outcome, error=str(error), **fields)
+
+    def _decode(self, item: Item) -> object:
+        key = self.keyspace.parse(item.key)
+        if isinstance(key, Unparsable):
+            return Malformed("$", key.fault)
+        return decode_family(key.family, item.value)
+
+    def _report_key(self, key: str, error: Exception) -> None:
+        _log.error("a subscriber failed on a key", key=key, error=repr(error))
+
+    # --- life
+
+    @abstractmethod
+    def serve(self, program: str, everything: Callable[[], None]) -> Exit:
+        """Run until told to stop, between `begin` and `end`."""
+
+    def begin(self, everything: Callable[[], None]) -> None:
+        """Start mirroring.
+
+        Args:
+            everything: enqueues every key there is: level-triggered insurance, called each `resync_s`.
+        """
+        for reflector in self.reflectors:
+            reflector.start()
+        self.clock.spawn("resync", lambda: self._resync_loop(everything))
+
+    def end(self) -> None:
+        """Stop what was started, the last started first."""
+        self._resync.set()
+        for stop in reversed(self._stops):
+            stop()
+        for reflector in self.reflectors:
+            reflector.stop()
+
+    def _resync_loop(self, everything: Callable[[], None]) -> None:
+        while not self._resync.wait(self.settings.resync_s * self.rng.uniform(0.8, 1.2)):
+            everything()
+
+
+def outcome_of(error: BaseException | None) -> str:
+    """An error in the words of the metrics."""
+    match error:
+        case None:
+            return "ok"
+        case Busy():
+            return "busy"
+        case Retryable():
+            return "retryable"
+        case Terminal():
+            return "terminal"
+    return "unknown"
