@@ -267,6 +267,18 @@ class Opened:
     changed: Mapping[str, Reply] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """An export that is at the driver now, whoever made it.
+
+    `uid`: of the volume, as the driver has it. `client`: whom it lets in, by one of its connector properties (``host``,
+    ``initiator``, ``nqn`` or one of ``wwpns``); None where the driver knows only *that* the volume is exported.
+    """
+
+    uid: str
+    client: str | None
+
+
 class Backend(Protocol):
     """One storage backend. Every call is idempotent, has a deadline that is enforced by killing the worker, and raises
     Retryable, Terminal (Unsupported …) or UnknownOutcome."""
@@ -308,6 +320,10 @@ class Backend(Protocol):
 
     def unexport(self, volume: VolumeData) -> Reply:
         """`remove_export`: only when no holder of any phase is left."""
+        ...
+
+    def exports(self) -> Sequence[Exposure]:
+        """Everything that is exported now. Only reads. Raises Unsupported without the capability ``list_exports``."""
         ...
 
     def kill(self) -> None:

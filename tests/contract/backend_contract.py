@@ -24,10 +24,11 @@ from reconciler.runtime.ports import (
     Retryable,
     Unavailable,
     UnknownOutcome,
+    Unsupported,
     VolumeData,
 )
 
-Call = Literal["describe", "create", "extend", "delete", "export", "connect", "terminate", "unexport"]
+Call = Literal["describe", "create", "extend", "delete", "export", "connect", "terminate", "unexport", "exports"]
 GIB = 1 << 30
 
 
@@ -111,6 +112,7 @@ def everything(backend: Backend) -> dict[str, Callable[[], object]]:
         "connect": lambda: backend.connect(volume, volume.exports[0]),
         "terminate": lambda: backend.terminate(volume, volume.exports[0]),
         "unexport": lambda: backend.unexport(new_volume()),
+        "exports": backend.exports,
     }
 
 
@@ -129,6 +131,13 @@ def attached(backend: Backend, volume: VolumeData, *nodes: str) -> tuple[VolumeD
         replies[node] = backend.connect(volume, volume.exports[index])
         volume = after(volume, replies[node])
     return volume, replies
+
+
+def clients(backend: Backend, volume: VolumeData) -> list[str]:
+    """Whom the volume is exported to, as the driver lists it: the nodes whose connectors it names."""
+    named = [exposure.client for exposure in backend.exports() if exposure.uid == volume.uid]
+    nodes = {value: node for node in "ab" for value in export(node).connector.values() if isinstance(value, str)}
+    return sorted(nodes[client] if client in nodes else repr(client) for client in named)
 
 
 class BackendContract:
@@ -261,6 +270,29 @@ class BackendContract:
         backend.terminate(volume, volume.exports[0])
         volume = held(volume, "b")
         assert backend.connect(volume, volume.exports[0]).conn_info == replies["b"].conn_info
+
+    def test_it_lists_what_is_exported_to_whom(self, backend: Backend) -> None:
+        if not backend.describe().capabilities["list_exports"]:
+            with pytest.raises(Unsupported):
+                backend.exports()
+            return
+        volume, _ = attached(backend, made(backend), "a", "b")
+        assert clients(backend, volume) == ["a", "b"]
+        backend.terminate(volume, volume.exports[0])
+        assert clients(backend, volume) == ["b"]
+        volume = held(volume, "b")
+        backend.terminate(volume, volume.exports[0])
+        backend.unexport(replace(volume, exports=()))
+        assert clients(backend, volume) == []
+
+    def test_an_export_is_listed_by_the_next_worker_too(self, rig: Rig, backend: Backend) -> None:
+        if not backend.describe().capabilities["list_exports"]:
+            return
+        volume, _ = attached(backend, made(backend), "a")
+        backend.kill()
+        other = rig.backend()
+        other.open([replace(volume, model=stored(volume.model))])
+        assert clients(other, volume) == ["a"]
 
     def test_an_unchanged_volume_comes_back_as_it_was(self, backend: Backend) -> None:
         """So that nothing is written to the store for it."""

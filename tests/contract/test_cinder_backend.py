@@ -30,6 +30,7 @@ METHODS: dict[Call, str] = {
     "connect": "initialize_connection",
     "terminate": "terminate_connection",
     "unexport": "remove_export",
+    "exports": "list_exports",
 }
 
 

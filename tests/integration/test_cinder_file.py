@@ -46,7 +46,7 @@ def test_a_volume_is_a_sparse_private_file_of_its_size(backend: CinderBackend, f
 
 def test_conn_info_names_the_file_and_its_true_size(backend: CinderBackend, files: Path) -> None:
     reply = backend.connect(volume(UID, backend.create(volume()), HOLDER), HOLDER)
-    (file,) = files.iterdir()
+    (file,) = files.glob("volume-*")
     assert reply.conn_info is not None
     assert reply.conn_info["driver_volume_type"] == "local"
     assert reply.conn_info["data"]["device_path"] == reply.identity == str(file)

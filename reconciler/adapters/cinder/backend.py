@@ -17,6 +17,7 @@ from reconciler.adapters.child import Child
 from reconciler.runtime.ports import (
     BackendInfo,
     Export,
+    Exposure,
     Opened,
     PortError,
     Reply,
@@ -48,6 +49,7 @@ class Deadlines(BaseModel):
     connect: PositiveFloat = 180
     terminate: PositiveFloat = 180
     unexport: PositiveFloat = 180
+    exports: PositiveFloat = 120
 
 
 class BackendSettings(BaseModel):
@@ -160,6 +162,12 @@ class CinderBackend:
 
     def unexport(self, volume: VolumeData) -> Reply:
         return _to_reply(self._call("unexport", {"volume": _to_json(volume)}))
+
+    def exports(self) -> Sequence[Exposure]:
+        try:
+            return tuple(Exposure(uid, client) for uid, client in self._call("exports", {}))
+        except UnknownOutcome as error:  # it only reads
+            raise Unavailable(str(error)) from error
 
     def kill(self) -> None:
         self._kills += 1

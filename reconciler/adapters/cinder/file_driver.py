@@ -9,15 +9,19 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import shutil
 import stat
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 from cinder import exception
 from cinder.volume import configuration, driver
 from oslo_config import cfg
 
 GIB = 1 << 30
+CLIENTS = ".exports"
+"""Below the driver's folder: who each volume is mapped to."""
 OPTIONS: list[cfg.Opt] = [
     cfg.StrOpt("file_driver_folder", help="The folder of the volumes. It must exist, and be private to root")
 ]
@@ -137,7 +141,15 @@ class FileDriver(driver.VolumeDriver):  # type: ignore[misc]
             return path
         raise exception.ManageExistingInvalidReference(existing_ref=existing_ref, reason=reason)
 
-    # --- Attaching: a file needs no export -------------------------------------------------------------------------------
+    # --- Attaching: a file needs no export, but who may use it is noted, as an array would --------------------------------
+
+    def _clients(self, volume: Any) -> Path:
+        """One empty file for each host that the volume is mapped to."""
+        return self._folder / CLIENTS / str(volume.id)
+
+    def list_exports(self) -> list[tuple[str, str]]:
+        """Brickwork's addition to Cinder's interface: (volume id, host) of everything that is mapped."""
+        return [(path.parent.name, unquote(path.name)) for path in (self._folder / CLIENTS).glob("*/*")]
 
     def ensure_export(self, context: Any, volume: Any) -> None:
         pass
@@ -146,7 +158,7 @@ class FileDriver(driver.VolumeDriver):  # type: ignore[misc]
         pass
 
     def remove_export(self, context: Any, volume: Any) -> None:
-        pass
+        shutil.rmtree(self._clients(volume), ignore_errors=True)
 
     def validate_connector(self, connector: dict[str, Any]) -> None:
         pass
@@ -155,7 +167,12 @@ class FileDriver(driver.VolumeDriver):  # type: ignore[misc]
         path = self._path(volume)
         if not path.exists():
             raise exception.VolumeNotFound(volume_id=volume.id)
+        self._clients(volume).mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._client(volume, connector).touch()
         return {"driver_volume_type": "local", "data": {"device_path": str(path), "size": path.stat().st_size}}
 
     def terminate_connection(self, volume: Any, connector: dict[str, Any], **kwargs: Any) -> None:
-        pass
+        self._client(volume, connector).unlink(missing_ok=True)
+
+    def _client(self, volume: Any, connector: dict[str, Any]) -> Path:
+        return self._clients(volume) / quote(connector["host"], safe="")

@@ -65,6 +65,7 @@ class NoopDriver(driver.VolumeDriver):  # type: ignore[misc]
         self.configuration.append_config_values(OPTIONS)
         self._failpoints = [text.split(":") for text in self.configuration.noop_failpoints]
         self._journal = self.configuration.noop_journal
+        self._exports: set[tuple[str, str]] = set()
         self._counts: dict[str, itertools.count[int]] = {}
         password = self.configuration.noop_password or ""
         self._called("__init__", password_hash=hashlib.sha256(password.encode()).hexdigest())
@@ -107,6 +108,11 @@ class NoopDriver(driver.VolumeDriver):  # type: ignore[misc]
         protocol = self.configuration.noop_protocol
         return {"volume_backend_name": "noop", "storage_protocol": protocol, "pools": [pool]}
 
+    def list_exports(self) -> list[tuple[str, str]]:
+        """What is mapped in this life of the worker."""
+        self._called("list_exports")
+        return list(self._exports)
+
     def create_volume(self, volume: Any) -> dict[str, Any]:
         self._called("create_volume", volume)
         return {"provider_location": f"noop:{volume.id}"}
@@ -119,6 +125,7 @@ class NoopDriver(driver.VolumeDriver):  # type: ignore[misc]
 
     def ensure_export(self, context: Any, volume: Any) -> dict[str, Any] | None:
         self._called("ensure_export", volume)
+        self._exports |= {(volume.id, one.attached_host) for one in volume.volume_attachment}
         return None
 
     def create_export(self, context: Any, volume: Any, connector: Any) -> dict[str, Any] | None:
@@ -129,6 +136,7 @@ class NoopDriver(driver.VolumeDriver):  # type: ignore[misc]
 
     def remove_export(self, context: Any, volume: Any) -> None:
         self._called("remove_export", volume)
+        self._exports -= {one for one in list(self._exports) if one[0] == volume.id}
 
     def validate_connector(self, connector: Any) -> None:
         if self.configuration.noop_protocol == "iscsi" and "initiator" not in connector:
@@ -136,6 +144,7 @@ class NoopDriver(driver.VolumeDriver):  # type: ignore[misc]
 
     def initialize_connection(self, volume: Any, connector: Any) -> dict[str, Any]:
         self._called("initialize_connection", volume, host=connector["host"])
+        self._exports.add((volume.id, connector["host"]))
         data = {
             "target_discovered": False,
             "target_iqn": f"iqn.2010-10.org.openstack:{volume.name}",
@@ -148,4 +157,5 @@ class NoopDriver(driver.VolumeDriver):  # type: ignore[misc]
     def terminate_connection(self, volume: Any, connector: Any, **kwargs: Any) -> bool:
         attached = [one for one in volume.volume_attachment if one.attached_host == connector["host"]]
         self._called("terminate_connection", volume, host=connector["host"], attached=len(volume.volume_attachment))
+        self._exports.discard((volume.id, connector["host"]))
         return len(attached) > 1

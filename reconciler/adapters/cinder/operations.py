@@ -135,7 +135,7 @@ class Operations:
                 "multiattach": any(bool(pool.get("multiattach")) for pool in (self._stats, *pools)),
                 "manage_existing": self._overrides("manage_existing") and self._overrides("manage_existing_get_size"),
                 "extend": self._overrides("extend_volume"),
-                "list_exports": False,  # Cinder's driver interface has nothing of the kind
+                "list_exports": hasattr(self._driver, "list_exports"),  # our own addition to the interface
             },
             "capacity": {
                 "pools": [
@@ -292,6 +292,12 @@ class Operations:
         except exception.NotFound as error:
             _log.warning("volume %s is not exported any more: %s", record["volume"], error)
         return self._reply(loaded, None)
+
+    def exports(self) -> list[tuple[str, str | None]]:
+        """(uid, client) of each, see `ports.Exposure`."""
+        if not hasattr(self._driver, "list_exports"):
+            raise Unsupported("this driver cannot list its exports")
+        return [(uid, client) for uid, client in self._driver.list_exports()]
 
     def _reply(self, loaded: Loaded, update: Mapping[str, Any] | None) -> Reply:
         model, size_gib = self._shadow.settle(loaded, update)

@@ -47,6 +47,7 @@ class Worker:
             "connect": lambda do, params: do.connect(params["volume"], params["export"]),
             "terminate": lambda do, params: do.terminate(params["volume"], params["export"]),
             "unexport": lambda do, params: do.unexport(params["volume"]),
+            "exports": lambda do, _: do.exports(),
         }
         return {"open": self.open} | {name: self._operation(call) for name, call in calls.items()}
 
