@@ -65,6 +65,8 @@ class ControllerDaemon:
             shell.store, shell.clock, shell.rng, ttl_s=settings.lease_ttl_s, report=shell.reporter("lease")
         )
         shell.telemetry.watch_lease("controller", lambda: self._session.age_s)
+        for each in backends.values():  # what a leader does ends with its lease, also while this process is stopped
+            self._session.subscribe(trusted=each.permit)
         self._elections: list[Election] = []
         self._keepers: dict[str, Keeper] = {}
         for name, backend in settings.backends.items():

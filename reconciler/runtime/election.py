@@ -5,7 +5,8 @@ one term, and every write of the leader compares it (`guard`). That keeps writes
 calls that a leader has in flight to a storage array, so two waits do:
 
 * a leader counts its lease as lost at two thirds of the TTL (`lease`), and what it does *first* is to call `on_lost`,
-  which kills the children that make those calls;
+  which kills the children that make those calls; should this process be stopped just then (SIGSTOP, a debugger), the
+  children's own keepers kill them at the same moment (`Backend.permit`, fed from the lease session);
 * a successor waits for one full TTL after it created the key, which is after it saw the old one go, before it
   considers itself leader.
 

@@ -69,17 +69,25 @@ class LeaseSession:
         self._task: Task | None = None
         self._on_granted: list[Callable[[int], None]] = []
         self._on_lost: list[Callable[[], None]] = []
+        self._on_trusted: list[Callable[[float], None]] = []
         self._confirmed = clock.now()
         self.ttl_s = ttl_s
         self.lost = clock.signal()
         """Set when a lease was lost, after the callbacks and until the next is granted."""
 
     def subscribe(
-        self, *, granted: Callable[[int], None] | None = None, lost: Callable[[], None] | None = None
+        self,
+        *,
+        granted: Callable[[int], None] | None = None,
+        lost: Callable[[], None] | None = None,
+        trusted: Callable[[float], None] | None = None,
     ) -> None:
-        """Be told of each new lease, and of each loss. Called from the session's own task, in order of subscription;
+        """Be told of each new lease, of each loss, and until when (by the clock) the lease may be relied on, before it is
+        for the first time and whenever that moment moves. Called from the session's own tasks, in order of subscription;
         they must not wait (set a signal, kill a child). A callback that raises ends the session's task. Before `start`.
         """
+        if trusted is not None:
+            self._on_trusted.append(trusted)
         if granted is not None:
             self._on_granted.append(granted)
         if lost is not None:
@@ -144,6 +152,7 @@ class LeaseSession:
                 self._closing.wait(backoff.next_s())
                 continue
             life = _Life(lease, sent, sent + _TRUST * self.ttl_s, self._clock.signal())
+            self._tell_trust(life)
             with self._lock:
                 if self._closing.is_set() or not self._alive(life, 0.0):
                     continue  # too late to be of use; it runs out
@@ -196,6 +205,11 @@ class LeaseSession:
             life.deadline = max(life.deadline, sent + _TRUST * min(granted_s, self.ttl_s))
             if self._life is life:
                 self._confirmed = sent
+        self._tell_trust(life)
+
+    def _tell_trust(self, life: _Life) -> None:
+        for trusted in self._on_trusted:
+            trusted(life.deadline)
 
     def _alive(self, life: _Life, margin_s: float) -> bool:
         return not life.over.is_set() and self._clock.now() + margin_s < life.deadline

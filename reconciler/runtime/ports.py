@@ -324,6 +324,11 @@ class Backend(Protocol):
 
     def exports(self) -> Sequence[Exposure]:
         """Everything that is exported now. Only reads. Raises Unsupported without the capability ``list_exports``."""
+
+    def permit(self, until_s: float) -> None:
+        """Calls may land until this moment (`Clock.now`), and no later, even if this process is stopped and can't see to
+        that: the worker is killed then by somebody else. Each permission replaces the one before; without any there is no
+        limit. Does not wait."""
         ...
 
     def kill(self) -> None:

@@ -97,6 +97,8 @@ class FakeEtcd:
         self.no_space = False
         self.writes = 0
         """Transactions that raised the revision."""
+        self.observe: Callable[[str, Sequence[Compare], Sequence[Event]], None] = lambda *_: None
+        """Told of each write when it is done: by whom (nobody's name: a person, ``"lease"``: an expiry), on what facts."""
         self._items: dict[str, Item] = {}
         self._history: list[Event] = []
         self._leases: dict[int, _Lease] = {}
@@ -105,9 +107,9 @@ class FakeEtcd:
         self._watcher_ids = 0
         self._lock = threading.Lock()  # never waits under the virtual clock, so that a paused process can't hold it
 
-    def client(self, clock: Clock | None = None) -> FakeStore:
-        """A connection for a process with this clock."""
-        return FakeStore(self, clock or self.clock)
+    def client(self, clock: Clock | None = None, by: str = "") -> FakeStore:
+        """A connection for a process with this clock, under a name that `observe` is told."""
+        return FakeStore(self, clock or self.clock, by)
 
     # --- A person's hand, and disasters
 
@@ -151,7 +153,7 @@ class FakeEtcd:
             )
             return Listing(tuple(self._items[key] for key in keys), self.revision)
 
-    def txn(self, compares: Sequence[Compare], then: Sequence[Op]) -> TxnResult:
+    def txn(self, compares: Sequence[Compare], then: Sequence[Op], by: str = "") -> TxnResult:
         self.expire()
         with self._lock:
             if not all(self._holds(compare) for compare in compares):
@@ -159,7 +161,7 @@ class FakeEtcd:
                 return TxnResult(False, self.revision, found)
             self._check(then)
             events = self._write(then)
-        self._publish(events)
+        self._publish(events, by, compares)
         return TxnResult(True, self.revision)
 
     def since(self, prefix: str, after: int) -> Batch:
@@ -193,7 +195,7 @@ class FakeEtcd:
         with self._lock:
             gone = [held for held in (self._leases.pop(lease, None) for lease in leases) if held]
             events = [event for held in gone for event in self._write([Delete(key) for key in held.keys])]
-        self._publish(events)
+        self._publish(events, "lease")
 
     def expire(self) -> None:
         """Leases whose time is over go, in the order of their ends."""
@@ -259,7 +261,9 @@ class FakeEtcd:
             self._history += events
         return events
 
-    def _publish(self, events: Sequence[Event]) -> None:
+    def _publish(self, events: Sequence[Event], by: str, compares: Sequence[Compare] = ()) -> None:
+        if events:
+            self.observe(by, compares, events)
         for prefix, signal in list(self._watchers.values()):
             if any(covers(prefix, event.key) for event in events):
                 signal.set()
@@ -273,8 +277,9 @@ class FakeStore:
         clock: the clock of the process that uses this connection.
     """
 
-    def __init__(self, etcd: FakeEtcd, clock: Clock) -> None:
+    def __init__(self, etcd: FakeEtcd, clock: Clock, by: str = "") -> None:
         self.etcd = etcd
+        self.by = by
         self.latency_s = 0.0
         """What a call takes, each way."""
         self.down = False
@@ -314,7 +319,7 @@ class FakeStore:
             if (compare.mod_revision is not None) + (compare.create_revision is not None) + compare.present != 1:
                 raise ValueError(f"{compare} must say exactly one of mod_revision, create_revision and present")
         keys = [each.key for each in (*compares, *then)]
-        return self._call("txn", lambda: self.etcd.txn(compares, then), keys=keys, write=bool(then))
+        return self._call("txn", lambda: self.etcd.txn(compares, then, self.by), keys=keys, write=bool(then))
 
     def grant_lease(self, ttl_s: int) -> int:
         return self._call("grant", lambda: self.etcd.grant(ttl_s))

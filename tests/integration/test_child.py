@@ -318,12 +318,13 @@ def test_a_missing_state_folder_is_unavailable_and_leaves_nothing(tmp_path: Path
 # --- The daemon is killed ------------------------------------------------------------------------------------------------
 
 DAEMON = """
-import pathlib, sys, threading
+import pathlib, sys, threading, time
 import test_child
 child = test_child.make_child(pathlib.Path(sys.argv[1]))
 threading.Thread(target=child.start, args=(20,)).start()  # the thread that starts a child may end; the child stays
 while not child.running: pass
 child.call("spawn", {"file": sys.argv[1] + "/landed", "daemonise": True}, 20)
+for permitted_s in sys.argv[2:]: child.permit(time.clock_gettime(time.CLOCK_BOOTTIME) + float(permitted_s))
 child.call("spawn_and_hang", {"pids": sys.argv[1] + "/pids", "file": sys.argv[1] + "/landed"}, 600)
 """
 
@@ -339,10 +340,10 @@ def no_strays(tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], dict[str, int]]]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", DAEMON, str(tmp_path)], env=os.environ | {"PYTHONPATH": str(HERE)}
-    )
+def daemon(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[subprocess.Popen[bytes], dict[str, int]]]:
+    """A daemon with a call in hand. Parameters: the permissions that it gives its child, in seconds from then."""
+    command = [sys.executable, "-c", DAEMON, str(tmp_path), *getattr(request, "param", ())]
+    process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(HERE)})
     pids = read_pids(tmp_path / "pids")
     yield process, pids
     process.kill()
@@ -358,6 +359,26 @@ def test_a_killed_daemon_takes_its_child_and_grandchildren_along(
     eventually(lambda: not any(alive(pid) for pid in pids.values()))
     end_survivors(tmp_path, 20)
     assert list(tmp_path.glob("child-*")) == []
+
+
+@pytest.mark.parametrize("daemon", [("2",), ("3600", "2")], indirect=True, ids=["one", "the last counts"])
+def test_a_stopped_daemon_has_no_calls_beyond_its_permission(
+    daemon: tuple[subprocess.Popen[bytes], dict[str, int]],
+) -> None:
+    """Its successor may act soon, and nobody in a stopped process can end anything."""
+    process, pids = daemon
+    process.send_signal(signal.SIGSTOP)
+    eventually(lambda: states(process.pid) == {"T"})
+    eventually(lambda: not any(alive(pid) for pid in pids.values()))
+    assert process.poll() is None
+
+
+def test_a_permission_that_is_renewed_ends_nothing(child: Child) -> None:
+    for ahead_s in (0.5, 0.6, 3600.0):
+        child.permit(time.clock_gettime(time.CLOCK_BOOTTIME) + ahead_s)
+    first = time.clock_gettime(time.CLOCK_BOOTTIME) + 0.7
+    eventually(lambda: time.clock_gettime(time.CLOCK_BOOTTIME) > first)
+    assert child.call("echo", {"a": 1}, 20) == {"a": 1}
 
 
 def test_survivors_of_daemon_and_keeper_are_ended_before_the_next_start(

@@ -65,6 +65,7 @@ class Child:
         self._state_folder = state_folder
         self._log = log or logging.getLogger(f"{__name__}.{name}").info
         self._spawning = threading.Lock()
+        self._permission: float | None = None
         self._life: _Life | None = None
 
     @property
@@ -115,6 +116,13 @@ class Child:
             message = f"{self.name}: the process ended during {method}: {error}{life.last_words()}"
             raise ports.UnknownOutcome(message) from None
 
+    def permit(self, until_s: float) -> None:
+        """The child, present or future, is killed at this moment of CLOCK_BOOTTIME, even if this process is stopped then.
+        A later permission puts that off."""
+        self._permission = until_s
+        if self._life is not None:
+            self._life.permit(until_s)
+
     def kill(self) -> None:
         """SIGKILL everything of the child. Returns only when nothing of it can land any more, however long that takes."""
         with self._spawning:
@@ -127,26 +135,30 @@ class Child:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_INHERITED)}
         requests_in, requests_out = os.pipe()
         replies_in, replies_out = os.pipe()
+        permits_in, permits_out = os.pipe()
+        keepers = (requests_in, replies_out, permits_in)
         try:
             process = subprocess.Popen(
-                [sys.executable, "-I", "-S", keeper.__file__, str(requests_in), str(replies_out), *self._command],
+                [sys.executable, "-I", "-S", keeper.__file__, *map(str, keepers), *self._command],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 env=inherited | self._environment | {sessions.MARKER: token},
-                pass_fds=(requests_in, replies_out),
+                pass_fds=keepers,
                 start_new_session=True,
                 cwd="/",
             )
         except OSError as error:
-            os.close(requests_out)
-            os.close(replies_in)
+            for fd in (requests_out, replies_in, permits_out):
+                os.close(fd)
             raise ports.Unavailable(f"{self.name}: cannot start {self._command[0]}: {error}") from error
         finally:
-            os.close(requests_in)
-            os.close(replies_out)
+            for fd in keepers:
+                os.close(fd)
         record = self._state_folder / f"child-{token}.json"
-        life = _Life(process, requests_out, replies_in, record, self._log)
+        life = _Life(process, requests_out, replies_in, permits_out, record, self._log)
+        if self._permission is not None:
+            life.permit(self._permission)
         try:  # The child does nothing before its first request, so a record written now is early enough.
             sessions.write_record(record, token, process.pid)
         except OSError as error:
@@ -163,17 +175,25 @@ class _Life:
     """One run of a child, from its start until nothing of it is left."""
 
     def __init__(
-        self, process: subprocess.Popen[bytes], requests: int, replies: int, record: Path, log: Callable[[str], None]
+        self,
+        process: subprocess.Popen[bytes],
+        requests: int,
+        replies: int,
+        permits: int,
+        record: Path,
+        log: Callable[[str], None],
     ) -> None:
         self.ended_by: str | None = None
-        self._process, self._requests, self._replies = process, requests, replies
+        self._process, self._requests, self._replies, self._permits = process, requests, replies, permits
         self._record, self._log = record, log
         self._ids = itertools.count(1)
         self._waiting: dict[int, queue.SimpleQueue[Any]] = {0: queue.SimpleQueue()}  # 0: the child's "ready"
         self._state, self._writing, self._ending = threading.Lock(), threading.Lock(), threading.Lock()
+        self._permitting = threading.Lock()
         self._gone = False
         self._words: deque[str] = deque(maxlen=8)
         os.set_blocking(requests, False)
+        os.set_blocking(permits, False)
         self._pump = threading.Thread(target=self._run_pump, name=f"child-{process.pid}", daemon=True)
         self._pump.start()
 
@@ -192,6 +212,10 @@ class _Life:
             self._waiting[number] = queue.SimpleQueue()
         self._send(line, until)
         return self.wait(number, until)
+
+    def permit(self, until_s: float) -> None:
+        with self._permitting, contextlib.suppress(OSError):  # it has ended, or does not read: then it ends early
+            os.write(self._permits, f"{until_s:.3f}\n".encode())
 
     def wait(self, number: int, until: float) -> Any:
         """The reply to a request. Raises like `call`."""
@@ -297,6 +321,9 @@ class _Life:
             with self._writing:
                 os.close(self._requests)
                 self._requests = -1
+            with self._permitting:
+                os.close(self._permits)
+                self._permits = -1
             self._gone = True
             return []
         finally:

@@ -169,6 +169,9 @@ class CinderBackend:
         except UnknownOutcome as error:  # it only reads
             raise Unavailable(str(error)) from error
 
+    def permit(self, until_s: float) -> None:
+        self._child.permit(until_s)
+
     def kill(self) -> None:
         self._kills += 1
         self._child.kill()
