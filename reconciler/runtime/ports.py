@@ -14,6 +14,7 @@ Errors, each of one kind only, because the caller's answer depends on the kind a
     PortError
     ├── Retryable            nothing happened (or it is safe to repeat); try again with back-off
     │   ├── Unavailable      the store or the worker can't be reached
+    │   │   └── NotOpen      there is no worker: `open` starts one
     │   ├── Compacted        a watch or a list asked for a revision that is gone: list anew
     │   └── NoSpace          etcd refuses writes until its quota is lifted
     ├── Terminal             repeating won't help until somebody changes something
@@ -43,6 +44,10 @@ class Retryable(PortError):
 
 class Unavailable(Retryable):
     """The other side could not be reached."""
+
+
+class NotOpen(Unavailable):
+    """No worker is running: it was never opened, or it died."""
 
 
 class Compacted(Retryable):
@@ -289,7 +294,7 @@ class Backend(Protocol):
         """Start the worker and set the driver up, with all volumes that this backend has (drivers look at them in their set-up).
         Exports of volumes that have holders are made sure of (`ensure_export`: a rebooted target host has lost them).
         Raises Unavailable (array away) or Terminal (missing SDK, wrong option) with the reason and the remedy.
-        Every other call raises Unavailable until it is open, and again after `kill`."""
+        Every other call raises NotOpen until it is open, and again after `kill` or a worker's death."""
         ...
 
     def describe(self) -> BackendInfo:

@@ -19,6 +19,7 @@ import pytest
 from reconciler.runtime.ports import (
     Backend,
     Export,
+    NotOpen,
     PortError,
     Reply,
     Retryable,
@@ -149,13 +150,13 @@ class BackendContract:
 
     def test_nothing_works_before_it_is_open(self, rig: Rig) -> None:
         for call in everything(rig.backend()).values():
-            with pytest.raises(Unavailable):
+            with pytest.raises(NotOpen):
                 call()
 
     def test_nothing_works_after_a_kill_until_it_is_open_again(self, backend: Backend) -> None:
         backend.kill()
         for call in everything(backend).values():
-            with pytest.raises(Unavailable):
+            with pytest.raises(NotOpen):
                 call()
         backend.open([])
         made(backend)
@@ -340,7 +341,7 @@ class FailingBackendContract:
         backend.open([])
         with pytest.raises(UnknownOutcome):
             everything(backend)[call]()
-        with pytest.raises(Unavailable):
+        with pytest.raises(NotOpen):
             backend.describe()
         backend.open([])
         backend.describe()
@@ -358,6 +359,8 @@ class FailingBackendContract:
         backend.open([])
         with pytest.raises(Unavailable):
             backend.describe()
+        with pytest.raises(NotOpen):
+            backend.describe()
 
     def test_a_kill_ends_the_call_in_flight(self, rig: FailingRig) -> None:
         backend = rig.failing("connect", "hang")
@@ -366,7 +369,7 @@ class FailingBackendContract:
             eventually(lambda: rig.under_way("connect"))
             backend.kill()
             assert isinstance(call.exception(30), UnknownOutcome)
-        with pytest.raises(Unavailable):
+        with pytest.raises(NotOpen):
             backend.describe()
 
 

@@ -104,7 +104,7 @@ class Child:
         """
         life = self._life
         if life is None or life.ended_by is not None:
-            raise ports.Unavailable(f"{self.name} is not running" + (f": {life.ended_by}" if life else ""))
+            raise ports.NotOpen(f"{self.name} is not running" + (f": {life.ended_by}" if life else ""))
         try:
             return life.call(method, params, time.monotonic() + deadline_s)
         except TimeoutError:
@@ -208,7 +208,7 @@ class _Life:
         line = json.dumps({"id": number, "method": method, "params": params}, separators=(",", ":")).encode() + b"\n"
         with self._state:
             if self.ended_by is not None:
-                raise ports.Unavailable(f"the process has ended: {self.ended_by}")
+                raise ports.NotOpen(f"the process has ended: {self.ended_by}")
             self._waiting[number] = queue.SimpleQueue()
         self._send(line, until)
         return self.wait(number, until)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from reconciler.adapters.child import serve
 from reconciler.adapters.cinder import library
-from reconciler.runtime.ports import PortError, Retryable, Terminal, Unavailable, Unsupported
+from reconciler.runtime.ports import NotOpen, PortError, Retryable, Terminal, Unavailable, Unsupported
 
 if TYPE_CHECKING:  # importing it imports Cinder, and `serve` wants to fork first
     from reconciler.adapters.cinder.operations import Operations
@@ -77,7 +77,7 @@ class Worker:
     def _operation(self, call: Callable[[Operations, Params], Any]) -> Callable[[Params], Any]:
         def handle(params: Params) -> Any:
             if self._operations is None:
-                raise Unavailable("the backend is not open yet")
+                raise NotOpen("the backend is not open yet")
             try:
                 return call(self._operations, params)
             except BaseException as error:  # also SystemExit: a driver that exits has not answered
