@@ -222,6 +222,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("PROTOCOL", _of("protocol")),
         Column("CONTROLLER", _of("controller"), wide=True),
         Column("DRIVER", _of("driver"), wide=True),
+        Column("ORPHANS", lambda told, _now: getattr(told, "orphan_exports", 0), wide=True),
         _WAITS,
         _WHY,
     ),

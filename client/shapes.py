@@ -38,7 +38,7 @@ def node(told: NodeSummary, spec: object, record: object) -> Shape:
 
 
 def backend(told: BackendSummary) -> Shape:
-    status = _status(told, "driver", "protocol", "controller", "capacity")
+    status = _status(told, "driver", "protocol", "controller", "capacity", "orphan_exports", "orphans")
     return {"kind": "Backend", "name": told.backend, "status": status}
 
 

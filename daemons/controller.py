@@ -22,6 +22,7 @@ from daemons.settings import ControllerSettings
 from daemons.shell import Shell
 from reconciler.adapters.child import end_survivors
 from reconciler.adapters.cinder.backend import BackendSettings, CinderBackend
+from reconciler.controllers.audit import Audit
 from reconciler.controllers.keeper import Keeper
 from reconciler.controllers.snapshot import Writer
 from reconciler.controllers.strays import StrayReconciler
@@ -125,6 +126,16 @@ class ControllerDaemon:
 
     def _keeper(self, settings: BackendSettings, backend: Backend) -> Keeper:
         shell = self._shell
+        audit = Audit(
+            backend,
+            cache=shell.cache,
+            keyspace=shell.keyspace,
+            clock=shell.clock,
+            rng=shell.rng,
+            every_s=self._settings.audit_s,
+            enqueue=shell.queue.add,
+        )
+        shell.telemetry.watch_orphan_exports(settings.name, lambda: len(audit.orphans))
         keeper = Keeper(
             backend,
             driver=settings.driver or f"section {settings.section or settings.name} of {settings.cinder_conf}",
@@ -134,6 +145,7 @@ class ControllerDaemon:
             keyspace=shell.keyspace,
             writer=Writer(shell.store, shell.cache, shell.keyspace),
             clock=shell.clock,
+            audit=audit,
             enqueue=shell.queue.add,
             report=lambda text, error: _log.info(text) if error is None else _log.warning(text),
         )

@@ -99,6 +99,8 @@ class ControllerSettings(CommonSettings):
     """This host's address in the storage network, for drivers that export from this host. Default: that of the default route."""
     concurrency: Annotated[int, Field(ge=1, le=64)] = 4
     """How many calls one backend's driver does at once, unless the backend says otherwise. Drivers were written for few."""
+    audit_s: Seconds = 300.0
+    """How often a driver that can list its exports is asked to, and what it says compared with the records."""
     deadlines_s: BackendDeadlines = BackendDeadlines()
     """How long each kind of driver call may take, unless the backend says otherwise. A call that takes longer is killed."""
 

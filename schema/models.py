@@ -150,6 +150,14 @@ class AttachmentStatus(Stored):
 # --- what the controller says --------------------------------------------------------------------------------------------
 
 
+class Orphan(Stored):
+    """An export at the array that no record explains: of which volume (its uid), and whom it lets in, as far as is known."""
+
+    uid: str
+    client: str | None = None
+    volume: str | None = None
+
+
 class BackendStatus(Stored):
     """`backends/<backend>`: ready, or why not."""
 
@@ -160,6 +168,10 @@ class BackendStatus(Stored):
     protocol: str | None = None
     capabilities: JsonObject = {}
     capacity: JsonObject = {}
+    orphan_exports: int = 0
+    """How many exports the last audit found that no record explains. Reported, never touched."""
+    orphans: tuple[Orphan, ...] = ()
+    """The first of them."""
     controller: str = ""
     since: str = ""
 

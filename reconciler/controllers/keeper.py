@@ -11,6 +11,7 @@ from typing import Protocol
 
 from pydantic import BaseModel
 
+from reconciler.controllers.audit import Audit
 from reconciler.controllers.snapshot import Conflict, Snapshot, Writer
 from reconciler.controllers.verdicts import rfc3339
 from reconciler.core.views import BackendView
@@ -21,6 +22,7 @@ from reconciler.runtime.ports import (
     Clock,
     Compare,
     Export,
+    NotOpen,
     PortError,
     Reply,
     Terminal,
@@ -61,10 +63,12 @@ class Keeper:
         keyspace: Keyspace,
         writer: Writer,
         clock: Clock,
+        audit: Audit,
         enqueue: Callable[[str], None],
         report: Callable[[str, BaseException | None], None],
     ) -> None:
         self.backend = backend
+        self.audit = audit
         self.info: BackendInfo | None = None
         self.life = 0
         """Counts the openings: what was remembered of an earlier worker's calls is void."""
@@ -115,7 +119,7 @@ class Keeper:
 
     def failed(self, error: PortError) -> None:
         """A call went wrong in a way that may have cost the worker: look at once whether it has to be opened again."""
-        if isinstance(error, UnknownOutcome):
+        if isinstance(error, UnknownOutcome | NotOpen):
             self._closed(str(error))
             self._wake.set()
 
@@ -144,14 +148,14 @@ class Keeper:
             if self._silent:
                 self._silent = ""
                 self._everything_again()
-        except UnknownOutcome as error:
+        except (UnknownOutcome, NotOpen) as error:
             self.failed(error)
             return 0.0
         except PortError as error:
             self._silent = self._fault = str(error)
             self._publish(error)
             return SILENT_RETRY_S
-        return STATS_S
+        return min(STATS_S, self._audit())
 
     def _open(self) -> float:
         """Set the driver up; returns the pause before the next look."""
@@ -173,11 +177,27 @@ class Keeper:
         self._publish()
         self._report(f"backend {self.name} is ready ({opened.info.driver}, {opened.info.protocol})", None)
         self._everything_again()
-        return STATS_S
+        return min(STATS_S, self._audit())
+
+    def _audit(self) -> float:
+        """One audit, if it is due and the driver can tell what it exports; returns the seconds until the next one.
+
+        An audit that fails leaves the backend as it is.
+        """
+        if self.info is None or not self.info.capabilities.get("list_exports"):
+            return STATS_S
+        try:
+            self.audit.run_if_due()
+            self._publish()
+        except PortError as error:
+            self._report(f"backend {self.name} did not list its exports: {error}", error)
+            self.failed(error)
+        return self.audit.wait_s
 
     def _closed(self, fault: str) -> None:
         self.info = None
         self._fault = fault
+        self.audit.forget()
 
     def _volumes(self) -> list[VolumeData]:
         """All volumes of this backend, as recorded: drivers look at them in their set-up."""
@@ -237,6 +257,8 @@ class Keeper:
             protocol=info.protocol,
             capabilities=dict(info.capabilities),
             capacity=dict(info.capacity),
+            orphan_exports=len(self.audit.orphans),
+            orphans=self.audit.told(),
             controller=self._controller,
             since=since,
         )

@@ -119,6 +119,9 @@ class VolumeReconciler:
         if keeper is not None and known.life != keeper.life:
             known.life = keeper.life
             known.memory = Memory()
+        if keeper is not None and (lost := keeper.audit.take_lost(volume)):
+            known.memory.exported -= lost
+            known.memory.lost |= lost
         return known
 
     def _view(self, snapshot: Snapshot, volume: str, keeper: Keeper | None, known: _Known) -> VolumeView:

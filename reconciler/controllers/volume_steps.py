@@ -233,7 +233,7 @@ class VolumeSteps:
         exports = tuple(e for e in work.record.exports if (e.node, e.epoch) != mine)
         after = work.record.model_copy(update={"exports": exports})
         work.commit([*work.lists(rest), (work.record_key, after)], (work.connection_key,))
-        for epochs in (memory.exported, memory.terminated, memory.unexported):
+        for epochs in (memory.exported, memory.terminated, memory.unexported, memory.lost):
             epochs.discard(work.step.epoch)
 
     def _intend_create(self, work: _Work) -> None:
@@ -277,7 +277,7 @@ class VolumeSteps:
             case Do.EXPORT:
                 self._export(work, backend, memory)
             case Do.CONNECT_EXPORT:
-                self._connect_export(work, backend)
+                self._connect_export(work, backend, memory)
             case Do.TERMINATE:
                 self._terminate(work, backend, memory)
             case Do.UNEXPORT:
@@ -302,8 +302,11 @@ class VolumeSteps:
             work.commit(saved)
         memory.exported.add(work.step.epoch)
 
-    def _connect_export(self, work: _Work, backend: Backend) -> None:
-        """C2, second call, and C3: `ready` and the node's connection in one transaction."""
+    def _connect_export(self, work: _Work, backend: Backend, memory: Memory) -> None:
+        """C2, second call, and C3: `ready` and the node's connection in one transaction.
+
+        C7 writes only what changed: an export that the audit brings back leaves a connection that says the same alone.
+        """
         reply = backend.connect(volume_data(work.volume, work.record), self._mine(work))
         self._failpoint("CONNECT_EXPORT:called")
         holder = work.holder
@@ -317,10 +320,13 @@ class VolumeSteps:
             size_bytes=reply.size_bytes,
             identity=reply.identity,
         )
-        puts = [(work.connection_key, connection), *work.record_after(reply)]
+        present = work.snapshot.value(work.connection_key, Connection)
+        puts: Puts = [] if connection == present else [(work.connection_key, connection)]
+        puts += work.record_after(reply)
         if holder.phase is not HolderPhase.READY:
             puts += work.lists(work.with_phase(HolderPhase.READY))
         work.commit(puts)
+        memory.lost.discard(holder.epoch)
 
     def _terminate(self, work: _Work, backend: Backend, memory: Memory) -> None:
         """C5, first call: with the connector that the export was made with (S7)."""

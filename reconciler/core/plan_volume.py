@@ -130,8 +130,9 @@ def _revoke_fenced(view: VolumeView, node: NodeView, holder: HolderView, *proof:
 
 
 def _republish(view: VolumeView, node: NodeView, holder: HolderView) -> Step | None:
-    """C7: a connection that went missing comes back by asking the driver again."""
-    if isinstance(node.connection, Bad) or node.connection == (holder.epoch, holder.boot, HolderPhase.READY):
+    """C7: a connection that went missing, or an export that the driver lost, comes back by asking the driver again."""
+    as_granted = node.connection == (holder.epoch, holder.boot, HolderPhase.READY) and holder.epoch not in view.lost
+    if isinstance(node.connection, Bad) or as_granted:
         return None
     return _export(view, holder, ())
 

@@ -65,6 +65,8 @@ class Memory:
     exported: set[int] = field(default_factory=set)
     terminated: set[int] = field(default_factory=set)
     unexported: set[int] = field(default_factory=set)
+    lost: set[int] = field(default_factory=set)
+    """Found missing by the audit."""
     refused: str = ""
     refused_generation: int = 0
     """The wish that the driver's terminal answer was about: a new wish is tried anew."""
@@ -109,6 +111,7 @@ def volume_view(see: See, volume: str, around: Around, backend: BackendView, mem
         exported=frozenset(memory.exported),
         terminated=frozenset(memory.terminated),
         unexported=frozenset(memory.unexported),
+        lost=frozenset(memory.lost),
         refused=memory.refused if memory.refused_generation == generation else "",
     )
 

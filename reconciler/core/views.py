@@ -136,6 +136,8 @@ class VolumeView:
     """Epochs whose `terminate_connection` returned in this life of the worker."""
     unexported: frozenset[int] = frozenset()
     """Epochs after whose termination nothing of the export is left."""
+    lost: frozenset[int] = frozenset()
+    """Epochs whose export the audit did not find at the driver."""
     refused: str = ""
     """A terminal answer of the driver to the volume's present spec."""
 

@@ -144,6 +144,11 @@ class Telemetry:
         """Show the age of the oldest wish that is not settled, 0 without any."""
         self.watch("brickwork_oldest_unsettled_seconds", "Age of the oldest unsettled wish.", "controller", name, age_s)
 
+    def watch_orphan_exports(self, backend: str, number: Callable[[], float]) -> None:
+        """Show how many exports the last audit of a backend found that no record explains."""
+        text = "Exports at the driver that no record explains."
+        self.watch("brickwork_orphan_exports", text, "backend", backend, number)
+
     def watch(self, name: str, text: str, label: str, value: str, read: Callable[[], float]) -> None:
         """Show any other state: a gauge of this name, one of its series, and what reads it."""
         gauge = self._gauges.get(name)

@@ -204,3 +204,7 @@ class BackendSummary:
     controller: str | None
     capacity: dict[str, float]
     """Plain numbers only: whatever else a driver reports stays out of sight."""
+    orphan_exports: int = 0
+    """How many exports the audit found that no record explains."""
+    orphans: tuple[str, ...] = ()
+    """The first of them, as people may read them."""

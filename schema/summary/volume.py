@@ -9,6 +9,7 @@ from schema.models import (
     ConditionStatus,
     NodeRecord,
     NodeSpec,
+    Orphan,
     VolumePhase,
     VolumeSpec,
     VolumeStatus,
@@ -206,7 +207,14 @@ def summarise_backend(name: str, status: BackendStatus | Malformed | None) -> Ba
         protocol=known.protocol if known else None,
         controller=(known.controller or None) if known else None,
         capacity=_numbers(known.capacity) if known else {},
+        orphan_exports=known.orphan_exports if known else 0,
+        orphans=tuple(map(_orphan, known.orphans)) if known else (),
     )
+
+
+def _orphan(orphan: Orphan) -> str:
+    volume = f"volume {orphan.volume} ({orphan.uid})" if orphan.volume else f"uid {orphan.uid}"
+    return f"{volume} to {orphan.client or 'somebody'}"
 
 
 def _numbers(capacity: dict[str, object]) -> dict[str, float]:

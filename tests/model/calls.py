@@ -9,6 +9,7 @@ from tests.model.state import (
     ABSENT,
     AVAILABLE,
     EXPORTED,
+    LOST,
     OFF,
     PRESENT,
     READY,
@@ -103,6 +104,9 @@ class Calls(Transactions):
         if ready not in state.volume.holders:
             state = self.write_lists(state, state, (ready,))
         keys = state.nodes[op.node]._replace(connection=(op.epoch, op.boot, READY))
+        memory = state.controller
+        if memory.epoch == op.epoch:
+            state = with_controller(state, memory._replace(marks=memory.marks & ~LOST))
         return with_node(state, op.node, keys)
 
     def _available(self, state: State) -> State:

@@ -7,6 +7,7 @@ from tests.model.state import (
     ATTACHED,
     AVAILABLE,
     HERE,
+    LOST,
     PRESENT,
     READY,
     RELEASED,
@@ -103,7 +104,7 @@ def is_away(state: State, node: int) -> bool:
 
 def settled(state: State, *, healed: bool) -> bool:
     """Everything is as wished and nothing is left over. Not `healed`: fenced nodes that are away are not waited for."""
-    if state.controller.op or state.late or state.lag:
+    if state.controller.op or state.late or state.lag or state.controller.marks & LOST:
         return False
     here = [node for node in range(2) if healed or not is_away(state, node)]
     if not all(_is_well(state, node) for node in here):

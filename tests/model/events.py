@@ -13,9 +13,12 @@ from tests.model.rules import Rules
 from tests.model.state import (
     CONTROLLER,
     CUT_OFF,
+    EXPORTED,
     HERE,
+    LOST,
     NODES,
     OFF,
+    READY,
     UNKNOWN,
     Controller,
     NodeKeys,
@@ -72,6 +75,10 @@ def late_calls(rules: Rules, state: State) -> Iterator[Next]:
 def healing(state: State) -> Iterator[Next]:
     if state.lag:
         yield Next(Kind.HEAL, ACTORS[state.lag.actor], "its cache catches up", state._replace(lag=None))
+    yield from (
+        Next(Kind.HEAL, ACTORS[CONTROLLER], "the audit misses an export", after)
+        for after in _audits(state, there=False)
+    )
     for node, host in enumerate(state.hosts):
         if host.away == HERE:
             continue
@@ -84,6 +91,17 @@ def healing(state: State) -> Iterator[Next]:
             boot = fresh_boot(state, node)
             started = host._replace(away=HERE, boot=boot, fenced=False, device=device, asleep=0)
             yield Next(kind, ACTORS[node], "is powered on: a new boot", with_host(state, node, started))
+
+
+def _audits(state: State, *, there: bool) -> Iterator[State]:
+    """The controller hears that the export of a holder is missing, between two looks at the volume. `there`: it is not."""
+    memory = state.controller
+    for holder in state.volume.holders if memory.op is None else ():
+        marks = memory.marks if memory.epoch == holder.epoch else 0
+        known = marks & LOST
+        if holder.phase == READY and not known and there == (state.array.maps[holder.node] == holder.epoch):
+            lost = memory._replace(epoch=holder.epoch, marks=marks & ~EXPORTED | LOST)
+            yield with_controller(state, lost)
 
 
 # --- taken from the budget -----------------------------------------------------------------------------------------------
@@ -105,6 +123,8 @@ def budgeted(load: Load, rules: Rules, state: State) -> Iterator[Next]:
         yield from _deletions(load, rules, with_budget(state, budget._replace(deletions=budget.deletions - 1)))
     if budget.specs:
         yield from _specs(load, rules, with_budget(state, budget._replace(specs=budget.specs - 1)))
+    if budget.losses:
+        yield from _losses(with_budget(state, budget._replace(losses=budget.losses - 1)))
 
 
 def _event(actor: str, what: str, state: State, broken: str = "") -> Next:
@@ -154,6 +174,14 @@ def _partitions(state: State) -> Iterator[Next]:
     for node, host in enumerate(state.hosts):
         if host.away == HERE:
             yield _event(OUTSIDE, f"{NODES[node]} loses etcd", with_host(state, node, host._replace(away=CUT_OFF)))
+
+
+def _losses(state: State) -> Iterator[Next]:
+    if state.array.target:
+        after = with_array(state, state.array._replace(target=False, maps=(0, 0)))
+        yield _event(OUTSIDE, "the array forgets its exports", after)
+    for after in _audits(state, there=True):
+        yield _event(OUTSIDE, "an outdated audit misses an export that is there", after)
 
 
 def _fences(state: State) -> Iterator[Next]:

@@ -27,6 +27,7 @@ from tests.model.moves import STEPS, Move
 from tests.model.rules import Rules
 from tests.model.state import (
     EXPORTED,
+    LOST,
     NODES,
     NOTED,
     TERMINATED,
@@ -149,6 +150,7 @@ def volume_view(nodes: tuple[NodeKeys, NodeKeys], volume: VolumeKeys, memory: Co
         exported=marked(EXPORTED),
         terminated=marked(TERMINATED),
         unexported=marked(UNEXPORTED),
+        lost=marked(LOST),
         refused="the array is full" if memory.refused == generation else "",
     )
 

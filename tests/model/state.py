@@ -147,13 +147,13 @@ class Controller(NamedTuple):
 
     epoch: int = 0
     marks: int = 0
-    """Of `epoch`: EXPORTED, TERMINATED, UNEXPORTED."""
+    """Of `epoch`: EXPORTED, TERMINATED, UNEXPORTED, LOST."""
     refused: int | None = None
     """The generation of the wish that the driver refused; 0 where there was none any more."""
     op: Op | None = None
 
 
-EXPORTED, TERMINATED, UNEXPORTED = 1, 2, 4
+EXPORTED, TERMINATED, UNEXPORTED, LOST = 1, 2, 4, 8
 
 
 class Lag(NamedTuple):
@@ -184,6 +184,8 @@ class Budget(NamedTuple):
     stale: int = 0
     cordons: int = 0
     specs: int = 0
+    losses: int = 0
+    """The array forgets its exports, or an audit says so of one that is there."""
 
 
 class State(NamedTuple):

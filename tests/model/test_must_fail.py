@@ -88,6 +88,7 @@ VARIANTS = {
     "publishes before cleaning": missing(
         variants.PublishesBeforeCleaning, load(wishes=1, power=1, fences=1, restores=True), CUT
     ),
+    "does not audit": missing(variants.DoesNotAudit, load("attached", losses=1), STUCK),
     "late controller call": missing(Rules, load(wishes=3, late=CONTROLLERS), CUT, REVIVED),
     "late call of the former leader": missing(
         Rules, Load(Budget(wishes=3), late=CONTROLLERS, controllers=2), CUT, REVIVED

@@ -3,8 +3,8 @@
 The loads are those of docs/PROTOCOL.md, section 3, as far as they fit into a minute or two of Python. What takes longer runs with
 `BRICKWORK_MODEL=full` in the environment: about an hour, up to 6 GiB. `pytest -rP tests/model` prints states and seconds.
 
-W wish changes, OFF power cuts, PART partitions, FENCE fences, DEL deletions by hand, STALE caches that miss writes; crashes of
-everybody at any time are always on.
+W wish changes, OFF power cuts, PART partitions, FENCE fences, LOSS exports that the array lost (or an audit says so), DEL deletions
+by hand, STALE caches that miss writes; crashes of everybody at any time are always on.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ FAST = {
     "W=2 PART=1 FENCE=1": Load(Budget(wishes=2, partitions=1, fences=1)),
     "W=2 STALE=1, one key": Load(Budget(wishes=2, stale=1), lag="one"),
     "W=2 STALE=1, all keys": Load(Budget(wishes=2, stale=1), lag="all"),
+    "W=2 LOSS=1": Load(Budget(wishes=2, losses=1)),
     "W=1 STALE=1 CORDON=2": Load(Budget(wishes=1, stale=1, cordons=2), lag="one"),
 }
 """A second or two each."""
@@ -41,6 +42,9 @@ SLOW = {
         Budget(wishes=1, power=1, fences=1, deletions=1), restores=True, deletions=BUT_NODES
     ),
     "attached, W=1 PART=1 FENCE=1 DEL=1": Load(Budget(wishes=1, partitions=1, fences=1, deletions=1), "attached"),
+    "attached, W=1 LOSS=2 DEL=1": Load(Budget(wishes=1, losses=2, deletions=1), "attached"),
+    "attached, PART=1 FENCE=1 LOSS=1": Load(Budget(partitions=1, fences=1, losses=1), "attached"),
+    "attached, LOSS=1 STALE=1": Load(Budget(losses=1, stale=1), "attached", lag="one"),
     "W=3 STALE=1": Load(Budget(wishes=3, stale=1), lag="one"),
     "attached, W=1 OFF=1 STALE=1": Load(Budget(wishes=1, power=1, stale=1), "attached", lag="one"),
     "attached, PART=1 FENCE=1 STALE=1": Load(Budget(partitions=1, fences=1, stale=1), "attached", lag="one"),

@@ -12,7 +12,7 @@ import pytest
 
 from tests.model.load import Kind, Load
 from tests.model.starts import attached, is_settled, run, wished
-from tests.model.state import CUT_OFF, OFF, RELEASED, State, with_host, with_node, with_volume, written
+from tests.model.state import CUT_OFF, OFF, RELEASED, State, with_array, with_host, with_node, with_volume, written
 from tests.model.world import World
 
 LOAD = Load(crashes=False)
@@ -92,6 +92,11 @@ def but_volume(**keys: Any) -> State:
     return with_volume(state, state.volume._replace(**keys))
 
 
+def without_export() -> State:
+    state = attached(LOAD)
+    return with_array(state, state.array._replace(target=False, maps=(0, 0)))
+
+
 SEQUENCES: dict[str, tuple[Callable[[], State], int]] = {
     "attach": (lambda: wished(LOAD), 4),
     "detach": (lambda: unwished(attached(LOAD)), 4),
@@ -109,6 +114,7 @@ SEQUENCES: dict[str, tuple[Callable[[], State], int]] = {
     "connection deleted by hand": (lambda: but(connection=None), 1),
     "nodes/N deleted by hand": (lambda: but(boot=0), 1),
     "claims and attachments deleted by hand": (lambda: but(claim=None, status=None), 2),
+    "export lost at the array": (without_export, 0),
     "grants/V deleted by hand": (lambda: but_volume(grant=None), 1),
     "volumes/V deleted by hand": (lambda: but_volume(status=None), 2),
 }

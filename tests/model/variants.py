@@ -330,6 +330,13 @@ class DeletesClaimed(Rules):
         return plan_volume(view).step
 
 
+class DoesNotAudit(Rules):
+    """What the audit finds missing is not asked for again."""
+
+    def plan_volume(self, view: VolumeView) -> Step | None:
+        return plan_volume(replace(view, lost=frozenset())).step
+
+
 class DeletesHeld(Rules):
     """Deletion looks at claims only, not at the holder lists."""
 
