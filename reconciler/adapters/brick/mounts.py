@@ -50,16 +50,17 @@ def unescape(field: str) -> str:
 
 
 def of_process(roots: sysfs.Roots, pid: int | str = "self") -> tuple[Mount, ...]:
-    """The mounts that a process sees, in the order they were made; none when the process is gone.
-
-    Format: proc(5), ``36 35 98:0 /root /point options [tags…] - fstype source options``.
-    """
+    """The mounts that a process sees, in the order they were made; none when the process is gone."""
     try:
-        lines = (roots.proc / str(pid) / "mountinfo").read_bytes().decode(errors="surrogateescape").splitlines()
+        return parse((roots.proc / str(pid) / "mountinfo").read_bytes().decode(errors="surrogateescape"))
     except OSError:
         return ()
+
+
+def parse(mountinfo: str) -> tuple[Mount, ...]:
+    """Format: proc(5), ``36 35 98:0 /root /point options [tags…] - fstype source options``."""
     found = []
-    for line in lines:
+    for line in mountinfo.splitlines():
         head, separator, tail = line.partition(" - ")
         fields, kind = head.split(" "), tail.split(" ")
         if separator and len(fields) >= 5 and len(kind) >= 2:
