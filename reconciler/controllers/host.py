@@ -7,7 +7,7 @@ claim is UNKNOWN, shown to users as `Uncertain`. The notes on disk outlive the p
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reconciler.controllers.snapshot import Snapshot
 from reconciler.core.views import OnHost
@@ -62,6 +62,13 @@ class Host:
         if connection is None or connection.conn_info is None:
             return None
         return target_of(volume, connection)
+
+    def wanted(self, volume: str, connection: Connection) -> Target:
+        """What to connect. A device that was here in this epoch must come back as the volume that it was (A34)."""
+        target, note = target_of(volume, connection), self._noted.get(volume)
+        if target.identity is not None or note is None or note.epoch != connection.epoch:
+            return target
+        return replace(target, identity=(note.details or {}).get("identity") or note.identity)
 
     def explained(self, volume: str, snapshot: Snapshot, boot: str) -> bool:
         """Whether the present wish and claim are those of the note: then what is half done may simply be done again."""

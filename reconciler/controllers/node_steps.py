@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from reconciler.controllers.host import Host, Known, target_of
+from reconciler.controllers.host import Host, Known
 from reconciler.controllers.snapshot import Conflict, Snapshot, Writer
 from reconciler.controllers.verdicts import rfc3339
 from reconciler.core.steps import Do, Step
@@ -21,6 +21,7 @@ from reconciler.runtime.ports import (
     Note,
     PortError,
     Retryable,
+    Target,
 )
 from schema.keys import Family, Key
 from schema.models import AttachmentPhase, AttachmentStatus, Claim, Condition, Connection
@@ -132,8 +133,8 @@ class NodeSteps:
     def _connect(self, step: Step, volume: str, snapshot: Snapshot) -> None:
         """N2 and N3: the note, the connect with its checks, and the word that it is attached."""
         connection = self._connection(volume, snapshot)
-        target = target_of(volume, connection)
-        note = _note(volume, connection)
+        target = self._host.wanted(volume, connection)
+        note = _note(target, connection)
         self._host.write_note(note)
         self._failpoint("CONNECT:noted")
         self._host.doubt(volume)
@@ -229,16 +230,16 @@ class NodeSteps:
         return AttachmentStatus(phase=phase, uid=uid, epoch=epoch, boot=boot, generation=generation)
 
 
-def _note(volume: str, connection: Connection) -> Note:
+def _note(target: Target, connection: Connection) -> Note:
     return Note(
-        volume=volume,
+        volume=target.volume,
         uid=connection.uid,
         epoch=connection.epoch,
         boot=connection.boot,
         mode=connection.mode,
         conn_info=connection.conn_info or {},
         size_bytes=connection.size_bytes,
-        identity=connection.identity,
+        identity=target.identity,
     )
 
 

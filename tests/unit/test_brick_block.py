@@ -20,7 +20,7 @@ from reconciler.runtime.ports import Busy, IdentityMismatch, Retryable, Target, 
 from tests.unit.brick_host import FakeHost
 
 IQN, LUN, SIZE = "iqn.2010-10.org.example:volume-1", 3, 8 << 20
-OURS, OTHER = "6001405aaaaaaaaa", "6001405bbbbbbbbb"
+OURS, OTHER = "6001405aaaaaaaaa", "6001405bbbbbbbbb"  # 16 digits, as an NAA has at least
 
 
 class FakeBrick:
@@ -33,6 +33,7 @@ class FakeBrick:
         self.disks = ["sda"]
         self.multipath = False
         self.removes = True
+        self.on_connect: Callable[[], object] = lambda: None
         self.on_disconnect: Callable[[], None] = lambda: None
         self.forced: bool | None = None
         self.path_given = ""
@@ -45,6 +46,7 @@ class FakeBrick:
 
     def connect(self, protocol: str, data: Mapping[str, Any], *, multipath: bool, present: bool) -> dict[str, Any]:
         self.calls.append("add paths" if present else "connect")
+        self.on_connect()
         for number, disk in enumerate(self.disks):
             if not self.host.roots.block(disk).exists():
                 self.host.scsi(disk, f"naa.{self.serves}", size_bytes=SIZE)
@@ -82,10 +84,29 @@ def links(tmp_path: Path) -> Path:
     return tmp_path / "links"
 
 
+class FakeArray:
+    """What devices answer when they are asked themselves, whatever sysfs says; nothing, until a test has an answer."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, str] = {}
+        self.asked: list[str] = []
+
+    def ask(self, node: os.PathLike[str]) -> bytes | None:
+        name = Path(node).name
+        self.asked.append(name)
+        value = bytes.fromhex(self.answers.get(name, ""))
+        return bytes([0, 0x83, 0, 4 + len(value), 1, 3, 0, len(value)]) + value if value else None
+
+
 @pytest.fixture
-def host(fake: FakeHost, brick: FakeBrick, tmp_path: Path, links: Path) -> Host:
+def array() -> FakeArray:
+    return FakeArray()
+
+
+@pytest.fixture
+def host(fake: FakeHost, brick: FakeBrick, array: FakeArray, tmp_path: Path, links: Path) -> Host:
     settings = ConnectorSettings(node="n1", state_folder=tmp_path / "state", my_ip="10.0.0.9", link_folder=links)
-    return Host(settings, fake.roots, cast(OsBrick, brick))
+    return Host(settings, fake.roots, cast(OsBrick, brick), array.ask)
 
 
 def target(*, identity: str | None = None, size_bytes: int | None = SIZE, **data: Any) -> Target:
@@ -187,6 +208,46 @@ def test_an_identity_that_changes_takes_the_link_away(host: Host, fake: FakeHost
     with pytest.raises(IdentityMismatch, match=OTHER):
         host.inspect(target(), device.details)
     assert not (links / "vol-1").is_symlink()
+
+
+def test_a_device_that_answers_as_another_volume_is_not_published(
+    host: Host, array: FakeArray, fake: FakeHost, links: Path
+) -> None:
+    """CVE-2023-2088: the LUN was given to another volume, and sysfs tells the old identity for ever (A34, A35)."""
+    device = host.connect(target())
+    array.answers["sda"] = OTHER
+    with pytest.raises(IdentityMismatch, match=f"/dev/sda was {OURS} .* answers as {OTHER} now"):
+        host.inspect(target(), device.details)
+    assert not (links / "vol-1").is_symlink()
+    assert fake.roots.block("sda").exists()
+
+
+def test_a_promised_identity_is_believed_of_the_device_only(
+    host: Host, brick: FakeBrick, array: FakeArray, fake: FakeHost
+) -> None:
+    """A leftover that has the volume's old identity in sysfs, and another volume behind it, goes unflushed (A35)."""
+    fake.scsi("sda", f"naa.{OURS}", size_bytes=SIZE)
+    fake.iscsi_lun(0, IQN, LUN, "sda")
+    array.answers["sda"] = OTHER
+    states: list[str] = []
+    brick.on_disconnect = lambda: states.append((fake.roots.block("sda") / "device" / "state").read_text())
+    brick.on_connect = lambda: array.answers.update(sda=OURS)
+    hide_nodes(fake)
+    assert host.connect(target(identity=f"3{OURS}")).identity == f"naa.{OURS}"
+    assert (states, brick.forced) == (["offline\n"], True)
+    assert brick.calls == ["disconnect", "connect", f"manual {IQN}"]
+
+
+def test_a_path_is_asked_once_and_again_after_it_was_down(host: Host, array: FakeArray, fake: FakeHost) -> None:
+    """To ask a path whose loss is not noticed yet takes minutes: not at every look."""
+    array.answers["sda"] = OURS
+    details = host.connect(target()).details
+    host.inspect(target(), details)
+    assert array.asked == ["sda"]
+    for state in ("transport-offline", "running"):
+        fake.write(fake.roots.block("sda") / "device" / "state", state)
+        host.inspect(target(), details)
+    assert array.asked == ["sda", "sda"]
 
 
 def test_a_leftover_that_does_not_go_stops_the_connect(host: Host, brick: FakeBrick, fake: FakeHost) -> None:
@@ -312,6 +373,17 @@ def test_a_dead_device_goes_although_it_cannot_be_flushed(host: Host, brick: Fak
     fake.write(fake.roots.block("sda") / "device" / "state", "transport-offline")
     host.disconnect(target(), device.details, flush=True)
     assert brick.forced is True
+
+
+def test_nothing_is_flushed_into_another_volume(host: Host, brick: FakeBrick, array: FakeArray, fake: FakeHost) -> None:
+    """The storage gave the LUN away while the device was here: its paths are cut before the device goes."""
+    device = host.connect(target())
+    array.answers["sda"] = OTHER
+    states: list[str] = []
+    brick.on_disconnect = lambda: states.append((fake.roots.block("sda") / "device" / "state").read_text())
+    hide_nodes(fake)
+    host.disconnect(target(), device.details, flush=True)
+    assert (states, brick.forced) == (["offline\n"], True)
 
 
 def test_without_a_record_os_brick_is_still_given_a_path(host: Host, brick: FakeBrick, fake: FakeHost) -> None:

@@ -43,6 +43,14 @@ def test_other_kinds_keep_what_tells_them_apart() -> None:
     assert identity.canonical("pool/volume-1") != identity.canonical("pool/volume-2")
 
 
+def test_numbers_tell_volumes_apart_where_texts_do_not() -> None:
+    one, other = frozenset({NAA, "1vendor_disk"}), frozenset({NAA[::-1], "1vendor_disk"})
+    assert identity.differ(one, other)
+    assert not identity.differ(one, frozenset({NAA, "1vendor_disk_2"}))
+    assert identity.differ(frozenset({"1vendor_a"}), frozenset({"1vendor_b", NAA}))
+    assert not identity.differ(one, frozenset())
+
+
 # --- what a device says
 
 

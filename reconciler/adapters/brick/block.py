@@ -15,6 +15,7 @@ from pathlib import Path
 
 from reconciler.adapters.brick import identity, locate, paths, portals, sysfs, tools, ways
 from reconciler.adapters.brick.identity import Identity
+from reconciler.adapters.brick.inquiry import Ask
 from reconciler.adapters.brick.library import OsBrick
 from reconciler.adapters.brick.links import Links
 from reconciler.adapters.brick.sysfs import Roots
@@ -32,9 +33,11 @@ class Block:
 
     tells_openers = False
 
-    def __init__(self, roots: Roots, brick: OsBrick, links: Links, *, nvme_multipath: bool) -> None:
+    def __init__(self, roots: Roots, brick: OsBrick, links: Links, *, nvme_multipath: bool, ask: Ask) -> None:
         self._roots, self._brick, self._links, self._nvme_multipath = roots, brick, links, nvme_multipath
         self._usage = Usage(roots)
+        self._ask = ask
+        self._answered: dict[str, frozenset[str]] = {}
 
     # --- look
 
@@ -82,13 +85,45 @@ class Block:
                 raise IdentityMismatch(
                     f"{device} and /dev/{member} are at the same address, but are {seen.main} and {other.main}: not published"
                 )
+        self._verify_answers(target.volume, found)
         return seen
+
+    def _verify_answers(self, volume: str, found: Found) -> None:
+        """What sysfs tells may be long over: each working path is asked itself, once, and again after it was down."""
+        working = self._working(found)
+        answered = self._answered.get(volume, frozenset()) & working
+        for name in sorted(working - answered):
+            known, now = self._known_and_now(name)
+            if identity.differ(known, now):
+                raise IdentityMismatch(
+                    f"/dev/{name} was {min(known)} when this host found it, and answers as {min(now)} now: the storage has put"
+                    " another volume at its address; not published"
+                )
+            answered |= {name} if now else set()
+        self._answered[volume] = answered
+
+    def changed(self, found: Found) -> bool:
+        """Whether another volume answers at one of its paths: what the host has in memory for the old one must not get there."""
+        pairs = (self._known_and_now(name) for name in self._working(found))
+        return any(identity.differ(known, now) for known, now in pairs)
+
+    def _working(self, found: Found) -> frozenset[str]:
+        """The SCSI paths that would get I/O now; others would only keep us waiting."""
+        disks = (name for name in (found.device, *found.members) if name.startswith("sd"))
+        return frozenset(name for name in disks if paths.count(self._roots, name)[0])
+
+    def _known_and_now(self, name: str) -> tuple[frozenset[str], frozenset[str]]:
+        """A path's identities as the kernel has them, and as the path answers itself; empty where it does not tell."""
+        page = self._ask(self._roots.node(name)) or b""
+        now = frozenset(map(identity.canonical, identity.designators(page)))
+        return identity.of_device(self._roots, name).spellings, now
 
     # --- connect
 
     def bring(self, target: Target) -> Found:
         protocol, data = ways.protocol_of(target), ways.data_of(target)
         ways.refuse_encrypted(target)
+        self._answered.pop(target.volume, None)
         if data.get("volume_replicas"):
             raise Unsupported(
                 "volumes that the host mirrors over several NVMe targets are not supported: use an unreplicated volume type"
@@ -123,7 +158,7 @@ class Block:
         """The volume's device, when it is there already. Anything else at its address is taken away first (A35).
 
         The kernel keeps a device whose export is gone. When the array gives its LUN to another volume, the old device comes back
-        to life with the old size and identity, and os-brick would return it.
+        to life with the old size and identity, and os-brick would return it. Nothing is flushed into what answers there now.
         """
         present = self.find(target, None)
         if present is None or ways.protocol_of(target) not in locate.SCSI or self._trusted(target, present):
@@ -133,7 +168,9 @@ class Block:
             self.stop_queueing(present)
         try:
             with Hold(self._roots, self._usage, present.device, present.members) as hold:
-                self.remove(target, present.details, present, hold, flush=True)
+                if changed := self.changed(present):
+                    self.cut(present)
+                self.remove(target, present.details, present, hold, flush=not changed)
         except Busy as error:
             raise Terminal(
                 f"/dev/{present.device} has been at this volume's address since before it was attached here, and is in use:"

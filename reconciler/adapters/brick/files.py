@@ -96,6 +96,10 @@ class Files:
         main = f"{ways.data_of(target)['export']}/{path.name}" if _remote(target) else str(path)
         return Identity(size or 0, main, frozenset({canonical(main)}))
 
+    def changed(self, found: Found) -> bool:
+        """A loop device keeps the file that it was made with."""
+        return False
+
     def stop_queueing(self, found: Found) -> None:
         """A loop device does not queue."""
 

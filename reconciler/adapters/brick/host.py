@@ -11,9 +11,10 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from reconciler.adapters.brick import block, files, locate, paths, sysfs, ways
+from reconciler.adapters.brick import block, files, inquiry, locate, paths, sysfs, ways
 from reconciler.adapters.brick.block import Block
 from reconciler.adapters.brick.files import Files
+from reconciler.adapters.brick.inquiry import Ask
 from reconciler.adapters.brick.library import OsBrick
 from reconciler.adapters.brick.links import Links
 from reconciler.adapters.brick.noop import Noop
@@ -38,15 +39,22 @@ class Host:
     Args:
         roots: other folders than /sys, /proc and /dev, for tests.
         brick: os-brick, or what a test has for it.
+        ask: how a SCSI device is asked for its identity.
     """
 
-    def __init__(self, settings: ConnectorSettings, roots: Roots | None = None, brick: OsBrick | None = None) -> None:
+    def __init__(
+        self,
+        settings: ConnectorSettings,
+        roots: Roots | None = None,
+        brick: OsBrick | None = None,
+        ask: Ask = inquiry.page_83,
+    ) -> None:
         self._roots = roots or Roots()
         self._brick = brick or OsBrick(settings)
         self._links = Links(settings.link_folder, settings.owner)
         self._usage = Usage(self._roots)
         self._files: Way = Files(settings.owner, self._roots, self._brick, self._links)
-        self._block: Way = Block(self._roots, self._brick, self._links, nvme_multipath=settings.multipath)
+        self._block: Way = Block(self._roots, self._brick, self._links, nvme_multipath=settings.multipath, ask=ask)
         self._noop = Noop(settings)
 
     def properties(self) -> Mapping[str, Any]:
@@ -94,6 +102,9 @@ class Host:
         elif not live:
             way.stop_queueing(found)
         with Hold(self._roots, self._usage, found.device, found.members, look=not way.tells_openers) as hold:
+            if flush and way.changed(found):
+                way.cut(found)
+                flush = False
             if flush and live:
                 hold.flush()  # most of it while the link is still there: it may take minutes, or fail
             until = time.monotonic() + _KEPT_S

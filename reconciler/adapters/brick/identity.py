@@ -70,6 +70,22 @@ def verify(found: Identity, device: str, *, size_bytes: int | None, expected: st
         )
 
 
+def differ(one: frozenset[str], other: frozenset[str]) -> bool:
+    """Whether two devices' identities, in canonical form, are of different volumes. False where one of them tells none.
+
+    World-wide numbers decide where both have some: a vendor may give all its volumes the same text.
+    """
+    for numbers in (True, False):
+        first, second = (frozenset(each for each in every if _is_number(each) or not numbers) for every in (one, other))
+        if first and second:
+            return not first & second
+    return False
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"[0-9a-f]{16,}", text) is not None
+
+
 def _texts(roots: Roots, name: str, members: list[str]) -> Iterator[str]:
     yield sysfs.multipath_wwid(roots, name) or ""
     for member in members:
@@ -87,13 +103,18 @@ def _meaningful(value: str | None) -> str:
 
 
 def _page_83(roots: Roots, name: str) -> Iterator[str]:
-    """The designators of the logical unit in the SCSI page 83h that the kernel read when it found the device."""
+    """What the kernel read when it found the device."""
     try:
         page = (roots.block(name) / "device" / "vpd_pg83").read_bytes()
     except OSError:
         return
+    yield from designators(page)
+
+
+def designators(page: bytes) -> Iterator[str]:
+    """The identities of the logical unit that a SCSI page 83h holds."""
     at = 4
-    while at + 4 <= len(page):
+    while at + 4 <= min(len(page), 4 + int.from_bytes(page[2:4], "big")):
         kind, association = page[at + 1] & 0xF, page[at + 1] >> 4 & 3
         value = page[at + 4 : at + 4 + page[at + 3]]
         at += 4 + page[at + 3]

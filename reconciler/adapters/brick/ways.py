@@ -49,6 +49,10 @@ class Way(Protocol):
         """Raises IdentityMismatch when it is not the promised one."""
         ...
 
+    def changed(self, found: Found) -> bool:
+        """Whether what is behind the device now is another volume than when the host found it."""
+        ...
+
     def stop_queueing(self, found: Found) -> None:
         """Of a device without any live path: let reads and writes fail instead of wait, if nobody but udev waits for one."""
         ...

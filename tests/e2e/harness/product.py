@@ -122,8 +122,8 @@ class Brickwork:
         }
         self._start(self.topology.ctl, CONTROLLER, settings)
 
-    def start_node(self, guest: Guest) -> None:
-        """Start the node daemon, if it does not run."""
+    def start_node(self, guest: Guest, failpoint: str = "") -> None:
+        """Start the node daemon, if it does not run. With a failpoint it kills itself there (see docs/DEVELOPING.md)."""
         if self._runs(guest, NODE):
             return
         settings = self._common("node") | {
@@ -132,6 +132,8 @@ class Brickwork:
             "multipath": True,
             "deadlines_s": {"start": 300, "properties": 300, "inspect": 180},
         }
+        if failpoint:
+            settings |= {"allow_failpoints": True, "failpoint": failpoint}
         self._start(guest, NODE, settings)
 
     def kill(self, guest: Guest) -> None:
@@ -254,6 +256,11 @@ class Brickwork:
 def targets(ctl: Guest) -> list[str]:
     """The iSCSI targets that LIO has."""
     return ctl.run("ls /sys/kernel/config/target/iscsi 2>/dev/null | grep ^iqn", check=False).stdout.split()
+
+
+def iqn_of(volume: Volume) -> str:
+    """The iSCSI target that Cinder's driver makes for a volume."""
+    return f"iqn.2010-10.org.openstack:volume-{volume.uid}"
 
 
 def logged_in(ctl: Guest, volume: Volume) -> set[str]:
