@@ -1,5 +1,5 @@
 # Everything a developer or CI does, each in one command. The first one on a fresh machine sets up what it needs.
-.PHONY: help setup demo test test-fast check e2e crash bench sim drivers clean
+.PHONY: help setup demo demo-iscsi test test-fast check e2e e2e-long crash bench sim drivers clean
 .DEFAULT_GOAL := help
 PYTEST := .venv/bin/python -m pytest
 PARALLEL := -n 2 --dist loadfile # the tests mostly wait for processes of their own; a file stays on one worker
@@ -12,6 +12,10 @@ setup: ## make .venv ready (as root also install missing host packages)
 
 demo: setup ## start etcd, a controller and nodes, and attach a volume for real (KEEP=1: stay up)
 	@.venv/bin/python -m tools.demo $(if $(KEEP),--keep)
+
+demo-iscsi: setup ## a volume attached over real iSCSI and multipath, in guests with kernels of their own (needs root)
+	@tests/e2e/prepare.sh
+	@.venv/bin/python tests/e2e/demo.py
 
 test: setup ## all tests but the end-to-end ones
 	$(PYTEST) $(PARALLEL) --ignore=tests/e2e --ignore=tests/crash $(ARGS)
@@ -29,6 +33,11 @@ e2e: setup ## end-to-end tests on real kernels in guests, and crashes at every s
 	tests/e2e/prepare.sh
 	BRICKWORK_E2E_REQUIRED=1 $(PYTEST) tests/e2e $(ARGS)
 	$(PYTEST) tests/crash $(ARGS)
+
+e2e-long: setup ## 50 moves of a written volume with random kills (needs root; SEED=7 MOVES=50)
+	tests/e2e/prepare.sh
+	BRICKWORK_E2E_REQUIRED=1 BRICKWORK_E2E_MOVES=$(or $(MOVES),50) BRICKWORK_E2E_SEED=$(or $(SEED),$(shell date +%N)) \
+		$(PYTEST) -s tests/e2e/test_moves.py $(ARGS)
 
 crash: setup ## only that part of e2e: SIGKILL at every step of the daemons (needs root)
 	$(PYTEST) tests/crash $(ARGS)
