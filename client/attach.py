@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from client import confirming
 from client.apply import hints
 from client.exits import Conflict, Misuse
 from client.facts import PAIR_FAMILIES, attachment, pairs, read_attachment
@@ -12,9 +13,10 @@ from client.manifests import Wish
 from client.names import Ref, checked, not_found
 from client.session import Session
 from client.writing import Change, label, outcome, unstorable, write
+from reconciler.core.mass import DETACHES_PAUSED
 from schema.codec import Malformed
 from schema.keys import Family, Key
-from schema.models import AttachmentSpec
+from schema.models import AttachmentSpec, NodeSpec
 from schema.summary import State
 
 
@@ -71,24 +73,51 @@ def _label(text: str) -> tuple[str, str]:
 
 @click.command()
 @click.argument("node")
-@click.argument("volume")
+@click.argument("volume", required=False)
+@click.option(
+    "--confirm-mass", is_flag=True, help="Confirm what vanished: every wish for this node that it asks about."
+)
 @click.pass_obj
-def detach(session: Session, node: str, volume: str) -> None:
+def detach(session: Session, node: str, volume: str | None, confirm_mass: bool) -> None:
     """Take back the wish for a volume on a node.
 
     The node detaches once nothing uses the device; nothing is ever forced. Detaching what is detached already is fine, as
     long as anything is known of it.
+
+    Where many wishes vanished at once without this command (DetachesPaused), the node keeps everything until they are put
+    back, or their end is confirmed: brickctl detach --confirm-mass NODE.
     """
+    if volume is None and not confirm_mass:
+        raise Misuse("which volume? Write brickctl detach NODE VOLUME")
+    if volume is None or confirm_mass:
+        _confirm(session, checked("node", node), checked("volume", volume) if volume else "")
+        return
     key = Key(Family.DESIRED_ATTACHMENT, (checked("node", node), checked("volume", volume)))
     reader = Reader(session.store, session.keyspace)
     known = read_attachment(reader, node, volume)
     known.must_see(key.family)
     if known.see(key) is not None:
-        write(session.store, known, [Change(key, None)])
+        write(session.store, known, [*confirming.detaches(reader, known, [key]), Change(key, None)])
         click.echo(f"{label(key)} deleted")
         return
     told = attachment(known, node, volume)
+    if told.reason == DETACHES_PAUSED:
+        _confirm(session, node, volume)
+        return
     if told.state is State.DETACHED:
         present = ("/".join(pair) for pair in pairs(reader.families(*PAIR_FAMILIES)))
         raise not_found(Ref("attachment", (node, volume)), present)
     click.echo(f"{label(key)} unchanged: {told.state}, {told.message}")
+
+
+def _confirm(session: Session, node: str, only: str) -> None:
+    """The ends of wishes that a node asks about are meant."""
+    reader = Reader(session.store, session.keyspace)
+    known = reader.families()
+    changes = list(confirming.vanished(reader, known, node, only))
+    write(session.store, known, changes)
+    meant = [spec.confirmed_detaches for change in changes if isinstance(spec := change.spec, NodeSpec)]
+    for volume in (volume for each in meant for volume in each if only in ("", volume)):
+        click.echo(f"attachment/{node}/{volume} confirmed")
+    if not changes:
+        click.echo(f"nothing on {node} waits for a confirmation")

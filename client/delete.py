@@ -7,12 +7,14 @@ from collections.abc import Iterable
 
 import click
 
+from client import confirming
 from client.exits import Exit, Misuse, Unmet
 from client.known import Known, Reader
 from client.manifests import read
 from client.names import Ref, not_found, refs
 from client.session import Session
 from client.writing import Change, label, write
+from reconciler.core.mass import MassRule
 from schema.codec import Malformed
 from schema.keys import Family, Key
 from schema.models import VolumeSpec, VolumeStatus
@@ -47,20 +49,30 @@ def delete(session: Session, objects: tuple[str, ...], files: tuple[str, ...], y
     else:
         wanted = [Key(FAMILY_OF[each.kind], each.names) for each in refs(objects, tuple(FAMILY_OF))]
     reader = Reader(session.store, session.keyspace)
-    statuses = [Key(Family.VOLUME, key.names) for key in wanted if key.family is Family.DESIRED_VOLUME]
-    known = reader.together([*wanted, *statuses])
+    volumes = [key.names for key in wanted if key.family is Family.DESIRED_VOLUME]
+    beside = [Key(family, names) for family in (Family.VOLUME, Family.VERDICT_VOLUME) for names in volumes]
+    known = reader.together([*wanted, *beside])
     known.must_see(*(key.family for key in wanted))
     present = [key for key in dict.fromkeys(wanted) if known.see(key) is not None]
-    _warn(session, known, present, yes)
-    if present:
-        write(session.store, known, [Change(key, None) for key in present])
+    waiting = [key for key in dict.fromkeys(wanted) if key not in present and _waits(known, key)]
+    losing = _warn(session, known, [*present, *waiting], yes)
+    confirmed = list(confirming.detaches(reader, known, present))
+    if waiting or len(losing) >= MassRule().at_least:
+        confirmed += confirming.deletions(reader, known, losing)
+    write(session.store, known, [*confirmed, *(Change(key, None) for key in present)])
     for key in present:
         click.echo(f"{label(key)} deleted")
-    _tell_missing(reader, [key for key in wanted if key not in present], strict=not files)
+    for key in waiting:
+        click.echo(f"{label(key)} confirmed: its data is deleted")
+    _tell_missing(reader, [key for key in wanted if key not in (*present, *waiting)], strict=not files)
 
 
-def _warn(session: Session, known: Known, keys: Iterable[Key], yes: bool) -> None:
-    """Say what each volume's data is in for; ask before any is lost, where somebody is there to be asked."""
+def _waits(known: Known, key: Key) -> bool:
+    return key.family is Family.DESIRED_VOLUME and confirming.deletion_waits(known, key.names[0])
+
+
+def _warn(session: Session, known: Known, keys: Iterable[Key], yes: bool) -> list[str]:
+    """Say what each volume's data is in for; ask before any is lost, where somebody is there to be asked. Those that lose it."""
     losing = []
     for key in keys:
         if key.family is Family.DESIRED_VOLUME:
@@ -71,6 +83,7 @@ def _warn(session: Session, known: Known, keys: Iterable[Key], yes: bool) -> Non
         question = f"Delete the data of {', '.join(losing)}?"
         if not click.confirm(question, default=False, err=True):
             raise Unmet("nothing was deleted")
+    return losing
 
 
 def fate(known: Known, volume: str) -> tuple[bool, str]:
@@ -78,6 +91,11 @@ def fate(known: Known, volume: str) -> tuple[bool, str]:
     spec = known.value(Key(Family.DESIRED_VOLUME, (volume,)), VolumeSpec)
     status = known.value(Key(Family.VOLUME, (volume,)), VolumeStatus)
     holders = [holder.node for holder in status.holders] if isinstance(status, VolumeStatus) else []
+    if spec is None and confirming.deletion_waits(known, volume):
+        return (
+            True,
+            f"volume {volume}: no longer wished for; its data WILL BE DELETED (its last wish said on_delete: delete)",
+        )
     once = f" once it is detached from {', '.join(holders)}" if holders else ""
     if spec is None or isinstance(spec, Malformed):
         return (

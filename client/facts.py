@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from client.known import Known, Reader
+from reconciler.core.mass import DETACHES_PAUSED
 from schema.codec import Malformed
 from schema.keys import VERDICT_OF, Family, Key
 from schema.models import (
@@ -178,8 +179,16 @@ def node(known: Known, name: str) -> NodeSummary:
             verdict=known.value(Key(Family.VERDICT_NODE, (name,)), Verdict),
             fences=tuple(fences(known, name)),
             volumes=tuple(sorted({key.names[1] for key in known.below(name, *PAIR_FAMILIES)})),
+            paused=sum(1 for key in known.below(name, Family.ATTACHMENT) if says(known, key, DETACHES_PAUSED)),
         )
     )
+
+
+def says(known: Known, key: Key, reason: str) -> str:
+    """The message of a condition in a status or verdict; empty, where it is not there."""
+    value = known.value(key, AttachmentStatus if key.family is Family.ATTACHMENT else Verdict)
+    told = value.conditions if isinstance(value, Verdict | AttachmentStatus) else ()
+    return next((each.message for each in told if each.reason == reason), "")
 
 
 def fences(known: Known, name: str) -> Iterator[tuple[str, FenceStatement | Malformed]]:

@@ -6,8 +6,11 @@ idempotent); a device as the node last told; a driver's refusal and an identifie
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from client import facts
 from client.known import Known, Reader
+from reconciler.core.mass import DELETES_PAUSED, DETACHES_PAUSED
 from reconciler.core.plan_node import plan_node
 from reconciler.core.plan_volume import plan_volume
 from reconciler.core.reading import Around, Memory, attachment_view, volume_view
@@ -70,15 +73,15 @@ def controller_plan(known: Known, volume: str, nodes: list[str]) -> Plan:
         names=nodes,
         twin=lambda node, _backend: _twin(known, node, volume),
         fences=lambda family, node: frozenset(key.names[1] for key in known.below(node, family)),
+        deletion_paused=lambda _: facts.says(known, Key(Family.VERDICT_VOLUME, (volume,)), DELETES_PAUSED),
         alive=lambda node: known.see(Key(Family.ALIVE, (node,))) is not None or Family.ALIVE in known.denied,
     )
     return plan_volume(volume_view(known.see, volume, around, _backend(known, volume), _memory(known, volume)))
 
 
 def _twin(known: Known, node: str, volume: str) -> str | None:
-    verdict = known.value(Key(Family.VERDICT_ATTACHMENT, (node, volume)), Verdict)
-    told = verdict.conditions if isinstance(verdict, Verdict) else ()
-    return "another node" if any(each.reason == "DuplicateInitiator" for each in told) else None
+    told = facts.says(known, Key(Family.VERDICT_ATTACHMENT, (node, volume)), "DuplicateInitiator")
+    return "another node" if told else None
 
 
 def _backend(known: Known, volume: str) -> BackendView:
@@ -112,7 +115,9 @@ def node_step(known: Known, node: str, volume: str) -> Step | None:
     there = isinstance(status, AttachmentStatus) and (
         status.phase in (AttachmentPhase.ATTACHED, AttachmentPhase.DETACHING) or status.connected
     )
-    return plan_node(attachment_view(known.see, node, volume, record.boot, OnHost.PRESENT if there else OnHost.ABSENT))
+    view = attachment_view(known.see, node, volume, record.boot, OnHost.PRESENT if there else OnHost.ABSENT)
+    paused = facts.says(known, Key(Family.ATTACHMENT, (node, volume)), DETACHES_PAUSED) if view.wish is None else ""
+    return plan_node(replace(view, paused=paused))
 
 
 def leader(known: Known, backend: str) -> Leader | None:

@@ -120,6 +120,15 @@ REMEDIES: dict[str, tuple[str, ...]] = {
         "the driver may still export {volume} from an earlier life; nothing is done about it on doubt",
         "look at it on the array, and on the node named above; then restore records/{volume} from a backup of etcd",
     ),
+    "DetachesPaused": (
+        "was that a mistake? Put the wishes back: brickctl apply -f the manifests, or brickctl attach {node} {volume}",
+        "see which are concerned: brickctl get attachments",
+        "if all of it is meant: brickctl detach --confirm-mass {node}; only this one: brickctl detach {node} {volume}",
+    ),
+    "DeletesPaused": (
+        "was that a mistake? Put the wish back: brickctl apply -f the manifest of {volume}",
+        "if its data is to go: brickctl delete volume {volume}",
+    ),
     "Unreadable": _BY_HAND,
     "HoldersUnknown": _BY_HAND,
     "HoldersDiffer": _BY_HAND,

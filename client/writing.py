@@ -21,6 +21,7 @@ KIND_OF = {
     Family.DESIRED_VOLUME: "volume",
     Family.DESIRED_ATTACHMENT: "attachment",
     Family.DESIRED_NODE: "node",
+    Family.DESIRED_DELETION: "deletion",
 }
 
 

@@ -27,6 +27,7 @@ from reconciler.controllers.keeper import Keeper
 from reconciler.controllers.snapshot import Writer
 from reconciler.controllers.strays import StrayReconciler
 from reconciler.controllers.surroundings import BY_IDENTIFIER, BY_VOLUME, identifiers_of, volume_of
+from reconciler.controllers.vanished import VanishedVolumes
 from reconciler.controllers.volume import VolumeReconciler
 from reconciler.controllers.wishes import WishTimes
 from reconciler.runtime.controller import Controller, Result
@@ -80,6 +81,7 @@ class ControllerDaemon:
             clock=shell.clock,
             keepers=self._keepers,
             cluster_guard=self._cluster_guard,
+            mass=settings.mass_delete.rule,
             mint_uid=lambda: str(uuid.uuid4()),
             failpoint=shell.failpoint,
             observe_step=shell.observe_step,
@@ -89,6 +91,9 @@ class ControllerDaemon:
         )
         times = WishTimes(shell.cache, keyspace, shell.clock, shell.telemetry)
         shell.telemetry.watch_oldest_unsettled("volumes", times.oldest_s)
+        shell.telemetry.watch_paused(
+            "deletions", VanishedVolumes(shell.cache, keyspace, settings.mass_delete.rule).paused
+        )
         shell.cache.subscribe(keyspace.prefix, self._changed)
 
     def serve(self) -> Exit:

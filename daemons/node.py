@@ -111,7 +111,10 @@ class NodeDaemon:
             enqueue=shell.queue.add,
             failpoint=shell.failpoint,
             observe_step=shell.observe_step,
+            mass=settings.mass_detach.rule,
+            tell_paused=self._tell_paused,
         )
+        shell.telemetry.watch_paused("detaches", self._reconciler.paused)
         shell.cache.subscribe(keyspace.prefix, self._changed)
 
     def serve(self) -> Exit:
@@ -162,8 +165,14 @@ class NodeDaemon:
             return  # our own words: acting on them at once would undo the back-off that they tell of
         if key.volume is not None:
             self._shell.queue.add(key.volume)
-        elif key.family in (Family.NODE, Family.FENCE):
+        elif key.family in (Family.NODE, Family.FENCE, Family.DESIRED_NODE):
             self._everything()
+
+    def _tell_paused(self, volume: str, why: str) -> None:
+        if why:
+            _log.error("its wish is gone, and it stays", volume=volume, why=why)
+        else:
+            _log.info("no longer held for want of a wish", volume=volume)
 
     def _everything(self) -> None:
         self._shell.queue.add(NODE_KEY)

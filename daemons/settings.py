@@ -20,7 +20,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from daemons.process import Refused
 from daemons.settings_faults import SettingsError, explain
-from daemons.settings_parts import AbsolutePath, Etcd, Http, Log, Seconds, Section
+from daemons.settings_parts import AbsolutePath, Etcd, Http, Log, Mass, Seconds, Section
 from daemons.settings_source import Kind, Source, read
 from reconciler.adapters.brick.settings import ConnectorSettings
 from reconciler.adapters.brick.settings import Deadlines as HostDeadlines
@@ -95,6 +95,9 @@ class ControllerSettings(CommonSettings):
     backends: Annotated[Mapping[Name, Annotated[BackendSettings, AfterValidator(_absolute_files)]], Field(min_length=1)]
     """Every backend under the name that users write: `{driver, options, secrets_file}`, or `{cinder_conf, section}` to take a
     section of a cinder.conf that exists. All controllers that share a backend need the same settings for it."""
+    mass_delete: Mass = Mass()
+    """When wishes for volumes with `on_delete: delete` vanish: from where on no data is deleted for that. The same for all
+    controllers."""
     my_ip: str | None = None
     """This host's address in the storage network, for drivers that export from this host. Default: that of the default route."""
     concurrency: Annotated[int, Field(ge=1, le=64)] = 4
@@ -153,6 +156,8 @@ class NodeSettings(CommonSettings):
     """How many calls os-brick does at once. It does one connect or disconnect of iSCSI, FC and NVMe at a time by itself."""
     deadlines_s: HostDeadlines = HostDeadlines()
     """How long each kind of call to os-brick may take. A call that takes longer is killed, and the device looked at anew."""
+    mass_detach: Mass = Mass()
+    """When wishes for volumes on this node vanish: from where on nothing is detached for that (docs/OPERATING.md, Accidents)."""
     allow_noop: bool = False
     """For benchmarks only: take connections of type `noop`, for which a device is made up."""
 

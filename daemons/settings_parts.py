@@ -13,6 +13,7 @@ from daemons.logs import Format, Level
 from daemons.process import Refused
 from daemons.redaction import redact
 from reconciler.adapters.etcd.settings import EtcdSettings
+from reconciler.core.mass import MassRule
 
 
 def _absolute(path: Path) -> Path:
@@ -94,6 +95,20 @@ class Etcd(Section):
             )
         except ValueError as error:
             raise ValueError(str(error).removeprefix("etcd: ")) from None
+
+
+class Mass(Section):
+    """From where on wishes that vanish at once count as an accident: nothing is done about them until they are back or their end is
+    confirmed. Both must be exceeded. `share: 1` turns it off."""
+
+    at_least: Annotated[int, Field(ge=1)] = 3
+    """So many wishes are gone. With fewer nobody could tell a mistake from everyday work."""
+    share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """More than this part of all is gone."""
+
+    @property
+    def rule(self) -> MassRule:
+        return MassRule(self.at_least, self.share)
 
 
 class Http(Section):

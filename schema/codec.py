@@ -21,6 +21,7 @@ MODEL_OF: dict[Family, type[BaseModel]] = {
     Family.DESIRED_VOLUME: models.VolumeSpec,
     Family.DESIRED_ATTACHMENT: models.AttachmentSpec,
     Family.DESIRED_NODE: models.NodeSpec,
+    Family.DESIRED_DELETION: models.DeletionSpec,
     Family.FENCE: models.FenceStatement,
     Family.FENCED: models.FenceStatement,
     Family.NODE: models.NodeRecord,

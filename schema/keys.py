@@ -35,6 +35,7 @@ class Family(Enum):
     DESIRED_VOLUME = ("desired/volumes", ("volume",), Writer.USER)
     DESIRED_ATTACHMENT = ("desired/attachments", ("node", "volume"), Writer.USER)
     DESIRED_NODE = ("desired/nodes", ("node",), Writer.USER)
+    DESIRED_DELETION = ("desired/deletions", ("volume",), Writer.USER)
     FENCE = ("fences", ("node", "boot"), Writer.OPERATOR)
     FENCED = ("fenced", ("node", "boot"), Writer.CONTROLLER)
     NODE = ("nodes", ("node",), Writer.NODE)

@@ -63,6 +63,14 @@ class NodeSpec(Spec):
 
     cordons: dict[Name, str] = {}
     """Label -> reason. While any is there, nothing new is granted to the node; what it has stays."""
+    confirmed_detaches: dict[Name, int] = {}
+    """Volume -> epoch: the end of this wish is meant, however many others ended with it. Says nothing of any later epoch."""
+
+
+class DeletionSpec(Spec):
+    """`desired/deletions/<volume>`: that the data of this uid goes is meant, however many others go with it."""
+
+    uid: str = Field(min_length=1)
 
 
 class FenceStatement(Spec):
@@ -268,6 +276,11 @@ class Record(Stored):
     """The array's name of an imported volume."""
     exports: tuple[ExportIntent, ...] = ()
     model: JsonObject = {}
+
+    @property
+    def goes_with_its_wish(self) -> bool:
+        """Its data is deleted once nobody wishes for it or holds it; and this has not begun."""
+        return self.on_delete == "delete" and not self.imported and self.intent is not Intent.DELETE
 
 
 class Verdict(Stored):

@@ -7,11 +7,14 @@ published record) is one more key of the same queue, `NODE_KEY`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from reconciler.controllers.host import Host
 from reconciler.controllers.node_steps import NodeSteps
 from reconciler.controllers.snapshot import Conflict, Snapshot, Writer
+from reconciler.controllers.vanished import VanishedAttachments
 from reconciler.controllers.verdicts import rfc3339
+from reconciler.core.mass import MassRule
 from reconciler.core.plan_node import leaves_trace, plan_boot, plan_node
 from reconciler.core.reading import attachment_view
 from reconciler.core.steps import Do, Step
@@ -47,6 +50,8 @@ class NodeReconciler:
         enqueue: Callable[[str], None],
         failpoint: Callable[[str], None],
         observe_step: Callable[[str, Step, float, BaseException | None], None],
+        mass: MassRule,
+        tell_paused: Callable[[str, str], None],
         verify_s: float = 15.0,
     ) -> None:
         self._node = node
@@ -59,6 +64,8 @@ class NodeReconciler:
         self._enqueue = enqueue
         self._observe_step = observe_step
         self._verify_s = verify_s
+        self._tell_paused = tell_paused
+        self._vanished = VanishedAttachments(node, cache, keyspace, host, mass)
         self._errors: dict[str, PortError] = {}
         self._writer = Writer(store, cache, keyspace)
         self._steps = NodeSteps(
@@ -71,6 +78,8 @@ class NodeReconciler:
             return self._reconcile_node()
         snapshot = Snapshot(self._cache, self._keyspace)
         view = self._view(key, snapshot)
+        if view.wish is None and view.device is OnHost.PRESENT:
+            view = replace(view, paused=self._vanished.why_paused(key, snapshot))
         step = plan_node(view)
         if step is None:
             return self._settle(key, view, snapshot)
@@ -111,6 +120,9 @@ class NodeReconciler:
 
     def _settle(self, volume: str, view: AttachmentView, snapshot: Snapshot) -> Result:
         """Nothing to do: verify now and then that what is published is still so."""
+        if self._steps.tell_paused(volume, snapshot, view.paused):
+            self._tell_paused(volume, view.paused)
+            return Again()
         attached = view.status is not None and view.status[0] is AttachmentPhase.ATTACHED
         if not attached or view.device is not OnHost.PRESENT:
             return Done()
@@ -152,6 +164,10 @@ class NodeReconciler:
         """Every attachment as it is now."""
         snapshot = Snapshot(self._cache, self._keyspace)
         return [self._view(volume, snapshot) for volume in self.volumes()]
+
+    def paused(self) -> int:
+        """Attachments that stay although their wishes are gone."""
+        return self._vanished.paused()
 
     def volumes(self) -> set[str]:
         """Every volume that any key of this node, or a note, speaks of."""

@@ -9,6 +9,7 @@ from typing import Any
 from reconciler.controllers.host import Host, Known
 from reconciler.controllers.snapshot import Conflict, Snapshot, Writer
 from reconciler.controllers.verdicts import rfc3339
+from reconciler.core.mass import DETACHES_PAUSED
 from reconciler.core.steps import Do, Step
 from reconciler.core.views import OnHost
 from reconciler.runtime.ports import (
@@ -112,7 +113,8 @@ class NodeSteps:
         if known.fault is not None:
             self.tell(volume, snapshot, known.fault, None)
         elif known.device is not None:
-            after = status.model_copy(update=_device_fields(known.device))
+            kept = tuple(each for each in status.conditions if each.reason == DETACHES_PAUSED)
+            after = status.model_copy(update={**_device_fields(known.device), "conditions": kept})
             self._rewrite(volume, snapshot, status, after)
 
     # --- attaching
@@ -205,6 +207,19 @@ class NodeSteps:
         condition = _condition(error, status, rfc3339(self._clock.wall()))
         after = status.model_copy(update={"conditions": (condition,), "next_try": next_try})
         self._rewrite(volume, snapshot, status, after)
+
+    def tell_paused(self, volume: str, snapshot: Snapshot, why: str) -> bool:
+        """Say in the status why it stays although its wish is gone; empty: that it no longer does. True if that was news."""
+        status = snapshot.value(self._key(Family.ATTACHMENT, volume), AttachmentStatus)
+        if status is None or any(each.reason == DETACHES_PAUSED for each in status.conditions) == bool(why):
+            return False
+        others = tuple(each for each in status.conditions if each.reason != DETACHES_PAUSED)
+        told = Condition(
+            type="Released", status="False", reason=DETACHES_PAUSED, message=why, since=rfc3339(self._clock.wall())
+        )
+        conditions = (told, *others) if why else others
+        self._rewrite(volume, snapshot, status, status.model_copy(update={"conditions": conditions}))
+        return True
 
     def _rewrite(self, volume: str, snapshot: Snapshot, before: AttachmentStatus, after: AttachmentStatus) -> None:
         if after != before:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from reconciler.controllers.vanished import VanishedVolumes
+from reconciler.core.mass import MassRule
 from reconciler.core.reading import Around
 from reconciler.runtime.cache import Cache
 from reconciler.runtime.ports import Item
@@ -41,13 +43,14 @@ def identifiers_of(connector: Mapping[str, object]) -> Iterable[str]:
 class Surroundings:
     """Answers from the cache's indexes; nothing here walks all keys."""
 
-    def __init__(self, cache: Cache, keyspace: Keyspace, keepers: Mapping[str, Keeper]) -> None:
+    def __init__(self, cache: Cache, keyspace: Keyspace, keepers: Mapping[str, Keeper], mass: MassRule) -> None:
         self._cache = cache
         self._keyspace = keyspace
         self._keepers = keepers
+        self._vanished = VanishedVolumes(cache, keyspace, mass)
 
     def around(self, volume: str) -> Around:
-        return Around(tuple(self._nodes(volume)), self._twin, self._boots, self._alive)
+        return Around(tuple(self._nodes(volume)), self._twin, self._boots, self._alive, self._vanished.why_paused)
 
     def _nodes(self, volume: str) -> Iterable[str]:
         for item in self._cache.select(BY_VOLUME, volume):

@@ -17,6 +17,7 @@ from reconciler.controllers.snapshot import Conflict, Snapshot, Unanswered, Writ
 from reconciler.controllers.surroundings import Surroundings
 from reconciler.controllers.verdicts import Failure, remarks_of, rfc3339, user_key, verdict_changes
 from reconciler.controllers.volume_steps import VolumeSteps
+from reconciler.core.mass import MassRule
 from reconciler.core.plan_volume import plan_volume
 from reconciler.core.reading import Memory, volume_view
 from reconciler.core.steps import Do, Plan, Step
@@ -52,6 +53,7 @@ class VolumeReconciler:
         clock: Clock,
         keepers: Mapping[str, Keeper],
         cluster_guard: Callable[[], Compare | None],
+        mass: MassRule,
         mint_uid: Callable[[], str],
         failpoint: Callable[[str], None],
         observe_step: Callable[[str, Step, float, BaseException | None], None],
@@ -62,7 +64,7 @@ class VolumeReconciler:
         self._keepers = keepers
         self._cluster_guard = cluster_guard
         self._writer = Writer(store, cache, keyspace)
-        self._surroundings = Surroundings(cache, keyspace, keepers)
+        self._surroundings = Surroundings(cache, keyspace, keepers, mass)
         self._steps = VolumeSteps(self._writer, mint_uid=mint_uid, failpoint=failpoint)
         self._observe_step = observe_step
         self._known: dict[str, _Known] = {}

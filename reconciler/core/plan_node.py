@@ -84,7 +84,7 @@ class _Rules:
     def _reason_to_detach(self) -> str:
         """R9: each is a fact that somebody stated. Empty: there is none."""
         connection, claim = self.connection, self.claim
-        if not self.wished:
+        if not self.wished and not self.view.paused:
             return "it is no longer wished for here"
         if claim and claim.boot != self.view.boot:
             return f"it belongs to boot {claim.boot}, which is over"

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from reconciler.core.mass import DELETES_PAUSED
 from reconciler.core.steps import Aspect, Do, Plan, Saying, Step
 from reconciler.core.views import Bad, HolderView, NodeView, RecordView, SpecView, VolumeView, Wish
 from schema.keys import Family, Key
@@ -291,6 +292,8 @@ class _Existence:
             if self.view.phase != VolumePhase.RETAINED:
                 return Step(Do.UPDATE_VOLUME, "no longer wished for: retained", commits=(*self.keys, self.wish_key)), []
             return None, []
+        if self.view.deletion_paused:
+            return None, [Saying("", Aspect.AVAILABLE, DELETES_PAUSED, self.view.deletion_paused, "operator")]
         users = [holder.node for holder in _holders(self.view)]
         users += [name for name, node in self.view.nodes.items() if node.claim is not None and name not in users]
         if users or self.record.orphans:

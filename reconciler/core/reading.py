@@ -82,6 +82,8 @@ class Around(NamedTuple):
     fences: Callable[[Family, str], frozenset[str]]
     """Boots of a node with a `fences/` or `fenced/` key."""
     alive: Callable[[str], bool]
+    deletion_paused: Callable[[str], str] = lambda _: ""
+    """Volume without a wish whose data would go -> why it stays (`core.mass`)."""
 
 
 # --- the controller's side -----------------------------------------------------------------------------------------------
@@ -98,6 +100,7 @@ def volume_view(see: See, volume: str, around: Around, backend: BackendView, mem
     uid = record.uid if isinstance(record, Record) else ""
     owner = record.backend if isinstance(record, Record) else ""
     own = status if isinstance(status, VolumeStatus) else None
+    goes = isinstance(record, Record) and record.goes_with_its_wish
     return VolumeView(
         volume=volume,
         spec=spec,
@@ -113,6 +116,7 @@ def volume_view(see: See, volume: str, around: Around, backend: BackendView, mem
         unexported=frozenset(memory.unexported),
         lost=frozenset(memory.lost),
         refused=memory.refused if memory.refused_generation == generation else "",
+        deletion_paused=around.deletion_paused(volume) if spec is None and goes else "",
     )
 
 

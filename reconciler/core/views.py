@@ -140,6 +140,8 @@ class VolumeView:
     """Epochs whose export the audit did not find at the driver."""
     refused: str = ""
     """A terminal answer of the driver to the volume's present spec."""
+    deletion_paused: str = ""
+    """Why its data stays although its wish is gone (`core.mass`)."""
 
 
 # --- the node's side -----------------------------------------------------------------------------------------------------
@@ -170,6 +172,8 @@ class AttachmentView:
     claim: ClaimView | Bad | None = None
     status: StatusView | Bad | None = None
     device: OnHost = OnHost.UNKNOWN
+    paused: str = ""
+    """Why it stays although its wish is gone (`core.mass`)."""
 
 
 OTHER_UID: Final = -1

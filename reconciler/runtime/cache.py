@@ -191,10 +191,11 @@ class Cache:
         listed = {item.key for item in listing.items}
         with self._lock:
             missing = [key for key in self._range(prefix) if key not in listed]
+        gone: list[str] = []  # told when all are gone: whoever looks at one has to see how many went with it
         for start in range(0, len(missing), _CHUNK):
             with self._lock:
-                changed = [key for key in missing[start : start + _CHUNK] if self._delete(key, listing.revision)]
-            self._notify(changed)
+                gone += [key for key in missing[start : start + _CHUNK] if self._delete(key, listing.revision)]
+        self._notify(gone)
         with self._lock:
             self._pass(feed, listing.revision)
         return True

@@ -149,6 +149,10 @@ class Telemetry:
         text = "Exports at the driver that no record explains."
         self.watch("brickwork_orphan_exports", text, "backend", backend, number)
 
+    def watch_paused(self, what: str, count: Callable[[], float]) -> None:
+        """Show how many detaches or deletions wait for a confirmation, since too many wishes vanished at once."""
+        self.watch("brickwork_paused", "Ends of wishes that wait for a confirmation.", "what", what, count)
+
     def watch(self, name: str, text: str, label: str, value: str, read: Callable[[], float]) -> None:
         """Show any other state: a gauge of this name, one of its series, and what reads it."""
         gauge = self._gauges.get(name)

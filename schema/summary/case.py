@@ -80,6 +80,11 @@ class Case:
         return self.complains_of("DeviceBusy") is not None and not (self.wished and self.mine)
 
     @property
+    def paused(self) -> bool:
+        """Its wish is gone along with many others, and the node waits for a confirmation."""
+        return not self.wished and self.complains_of("DetachesPaused") is not None
+
+    @property
     def doubted(self) -> bool:
         """The node, started anew, has not looked at the device yet."""
         verified = complaint(self.status.conditions, "Verified") if self.status else None

@@ -55,6 +55,7 @@ MEANING: dict[str, Meaning] = {
     # somebody outside has to put it right
     "DuplicateInitiator": Meaning("Blocked", _OPERATOR),
     "OrphanExport": Meaning("Blocked", _OPERATOR),
+    "DeletesPaused": Meaning("Blocked", _OPERATOR),
     # doubt
     "Unreadable": Meaning("Uncertain", _OPERATOR),
     "HoldersUnknown": Meaning("Uncertain", _OPERATOR),

@@ -30,6 +30,10 @@ def _busy(case: Case) -> Condition | None:
     return case.complains_of("DeviceBusy")
 
 
+def _paused(case: Case) -> Condition | None:
+    return case.complains_of("DetachesPaused")
+
+
 def _mismatch(case: Case) -> Condition | None:
     return case.complains_of("IdentityMismatch")
 
@@ -54,6 +58,7 @@ _BACKEND = "backend {backend}"
 RULES: tuple[_Rule, ...] = (
     # what can't be trusted or can't go on
     _Rule(lambda c: bool(c.unreadable), State.UNCERTAIN, "Unreadable", "{unreadable}", _OPS),
+    _Rule(lambda c: c.paused, State.BLOCKED, "DetachesPaused", "too many wishes are gone at once", _OPS, _paused),
     _Rule(lambda c: c.busy, State.BLOCKED, "DeviceBusy", "the device is in use", _ON, _busy),
     _Rule(lambda c: _mismatch(c) is not None, State.FAILED, "IdentityMismatch", "wrong device", _OPS, _mismatch),
     _Rule(

@@ -117,6 +117,8 @@ class NodeFacts:
     """(boot, statement)."""
     volumes: tuple[str, ...] = ()
     """What the node claims or is wished to have."""
+    paused: int = 0
+    """Attachments that stay although their wishes are gone."""
 
 
 # --- what it means -------------------------------------------------------------------------------------------------------

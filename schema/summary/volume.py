@@ -184,6 +184,9 @@ def _node_state(facts: NodeFacts, spec: NodeSpec | None, record: NodeRecord | No
     if spec and spec.cordons:
         labels = "; ".join(f"{label}: {why}" if why else label for label, why in sorted(spec.cordons.items()))
         return "Cordoned", "Cordoned", labels, "operator"
+    if facts.paused:
+        message = f"{facts.paused} attachments stay although their wishes are gone: too many went at once"
+        return "Ready", "DetachesPaused", message, "operator"
     return "Ready", "Ready", "", ""
 
 

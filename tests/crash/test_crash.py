@@ -54,7 +54,7 @@ def doomed(point: str) -> dict[str, object]:
 
 def test_controller_killed_at_every_point_of_an_attach(fleet: Fleet) -> None:
     """Wherever the controller dies while it attaches, its successor completes the very same attachment."""
-    fleet.node("a", fleets.QUICK)
+    fleet.node("a", fleets.HASTY)
     for number, point in enumerate(CONTROLLER_ATTACH):
         volume = f"v{number}"
         daemon = fleet.controller(settings=doomed(point))
@@ -70,7 +70,7 @@ def test_controller_killed_at_every_point_of_an_attach(fleet: Fleet) -> None:
 
 def test_controller_killed_at_every_point_of_a_detach(fleet: Fleet) -> None:
     """Wherever the controller dies while it detaches, its successor leaves nothing behind."""
-    fleet.node("a", fleets.QUICK)
+    fleet.node("a", fleets.HASTY)
     _attach_all(fleet, len(CONTROLLER_DETACH))
     fleet.daemon("ctl").kill(signal.SIGTERM)
     for number, point in enumerate(CONTROLLER_DETACH):
@@ -88,7 +88,7 @@ def test_node_killed_at_every_point(fleet: Fleet) -> None:
     _each_point(
         fleet, NODE_ATTACH, lambda volume: (fleets.wish_volume(fleet, volume), fleets.attach(fleet, "a", volume))
     )
-    fleet.node("a", fleets.QUICK)
+    fleet.node("a", fleets.HASTY)
     for number in range(len(NODE_ATTACH)):
         fleets.until_attached(fleet, "a", f"v{number}")
     fleets.wish_volume(fleet, "v7")
@@ -96,13 +96,13 @@ def test_node_killed_at_every_point(fleet: Fleet) -> None:
     fleets.until_attached(fleet, "a", "v7")
     fleet.daemon("a").kill(signal.SIGTERM)
     _each_point(fleet, NODE_DETACH, lambda volume: fleets.detach(fleet, "a", volume))
-    fleet.node("a", fleets.QUICK)
+    fleet.node("a", fleets.HASTY)
     _nothing_left(fleet, len(NODE_DETACH))
 
 
 def test_workers_killed_while_they_work(fleet: Fleet) -> None:
     """Cinder's and os-brick's workers are killed again and again during attaches and detaches: everything converges."""
-    fleet.node("a", fleets.QUICK)
+    fleet.node("a", fleets.HASTY)
     _attach_all(fleet, 4)
     for number in range(4, 12):
         fleets.wish_volume(fleet, f"v{number}")
@@ -130,7 +130,7 @@ def workers(fleet: Fleet) -> list[int]:
 
 def _each_point(fleet: Fleet, points: tuple[str, ...], cause: Callable[[str], object]) -> None:
     for number, point in enumerate(points):
-        daemon = fleet.node("a", doomed(point))
+        daemon = fleet.node("a", fleets.HASTY | doomed(point))
         cause(f"v{number}")
         _died(daemon, point)
 

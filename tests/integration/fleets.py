@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ KEYSPACE = Keyspace()
 STATE = Path(__file__).parents[2] / ".state"
 QUICK = {"lease_ttl_s": 2, "retry_base_s": 0.1, "retry_cap_s": 1.0}
 """Daemon settings for tests: the shortest lease that etcd 3.4 grants, and little patience."""
+HASTY = {**QUICK, "mass_detach": {"share": 1.0}}
+"""A node for tests that take many wishes back at once, and mean it."""
 
 
 def value(fleet: Fleet, family: Family, *names: str) -> Any:
@@ -82,3 +85,12 @@ def until_ready(fleet: Fleet, *backends: str) -> None:
         return all(status is not None and status.ready for status in found) and all(led)
 
     wait_until(f"backends {', '.join(backends)} are ready", look, 60)
+
+
+def page(fleet: Fleet, daemon: str, path: str) -> str:
+    """What a daemon serves at a path, whatever its status code."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(Path(fleet.etcd.sockets) / f"{daemon}.http"))
+        connection.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    return answer.decode()

@@ -249,7 +249,7 @@ def test_every_setting_has_a_reason_and_numbers_have_a_unit_or_are_counts(model:
         if not issubclass(model, NodeSettings | ControllerSettings) or name != "http":
             assert info.description, name
         if info.annotation in (int, float):
-            assert name.endswith("_s") or name in ("workers", "concurrency"), name
+            assert name.endswith("_s") or name in ("workers", "concurrency", "at_least", "share"), name
 
 
 def test_settings_can_not_be_changed() -> None:

@@ -60,6 +60,7 @@ def facts(**given: Any) -> AttachmentFacts:
 
 READY, EXPORTING, REVOKED = (holder("ready"),), (holder("exporting"),), (holder("revoked"),)
 BUSY = condition("Released", "DeviceBusy", "in use: mounted at /srv")
+PAUSED = condition("Released", "DetachesPaused", "4 of 4 wishes are gone")
 
 # fmt: off
 # state, reason, who is waited for, and the keys that lead to it
@@ -143,6 +144,9 @@ TABLE: list[tuple[str, str, str, dict[str, Any]]] = [
     ("Detaching", "DisconnectFailed", "node web-1", {
         "wish": None, "holders": READY, "claim": claim(),
         "status": status("Detaching", condition("Released", "DisconnectFailed"), next_try=SINCE),
+    }),
+    ("Blocked", "DetachesPaused", "operator", {
+        "wish": None, "holders": READY, "claim": claim(), "status": status("Attached", PAUSED),
     }),
     ("Blocked", "DeviceBusy", "whoever uses it on node web-1", {
         "wish": None, "holders": READY, "claim": claim(), "status": status("Attached", BUSY),

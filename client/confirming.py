@@ -1,0 +1,86 @@
+"""Confirmations that go along with ends of wishes, where daemons would otherwise take them for an accident (`core.mass`).
+
+Naming what is to go is the confirmation. It names one life of an attachment (its epoch) or volume (its uid), so it covers no
+later one. What is no longer of use is taken out along with the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from client.facts import says
+from client.known import Known, Reader
+from client.writing import Change
+from reconciler.core.mass import DELETES_PAUSED, DETACHES_PAUSED, MassRule
+from schema.codec import Malformed
+from schema.keys import Family, Key
+from schema.models import Claim, DeletionSpec, NodeSpec, VolumeStatus
+
+
+def detaches(reader: Reader, known: Known, keys: Iterable[Key]) -> Iterator[Change]:
+    """What to write together with the end of these attachments' wishes, if anything."""
+    ending = {key for key in keys if key.family is Family.DESIRED_ATTACHMENT}
+    for node in sorted({key.names[0] for key in ending}):
+        claims = _claims(reader, known, node)
+        gone = {volume for volume in claims if _wish(node, volume) in ending or not known.see(_wish(node, volume))}
+        if MassRule().met(len(gone), len(claims)):
+            yield from _confirmed(known, node, claims, {key.names[1] for key in ending if key.names[0] == node})
+
+
+def vanished(reader: Reader, known: Known, node: str, only: str = "") -> Iterator[Change]:
+    """What confirms all ends of wishes on a node that wait for it, or one of them."""
+    claims = _claims(reader, known, node)
+    reader.more(known, Family.ATTACHMENT, node)
+    gone = {volume for volume in claims if not known.see(_wish(node, volume)) and only in ("", volume)}
+    waiting = {volume for volume in gone if says(known, Key(Family.ATTACHMENT, (node, volume)), DETACHES_PAUSED)}
+    if waiting:
+        yield from _confirmed(known, node, claims, waiting)
+
+
+def deletions(reader: Reader, known: Known, volumes: list[str]) -> Iterator[Change]:
+    """What confirms that the data of these volumes goes."""
+    reader.more(known, Family.DESIRED_DELETION)
+    former = [key.names[0] for key in known.keys(Family.DESIRED_DELETION)]
+    reader.together([Key(Family.VOLUME, (name,)) for name in {*former, *volumes}], known)
+    uids = {name: _uid(known, name) for name in {*former, *volumes}}
+    for name in volumes:
+        if uids[name]:
+            yield Change(Key(Family.DESIRED_DELETION, (name,)), DeletionSpec(uid=uids[name]))
+    for name in former:
+        said = known.value(Key(Family.DESIRED_DELETION, (name,)), DeletionSpec)
+        if name not in volumes and isinstance(said, DeletionSpec) and said.uid != uids[name]:
+            yield Change(Key(Family.DESIRED_DELETION, (name,)), None)
+
+
+def deletion_waits(known: Known, volume: str) -> bool:
+    """Whether the controller waits for a confirmation that the data of this volume goes."""
+    return bool(says(known, Key(Family.VERDICT_VOLUME, (volume,)), DELETES_PAUSED))
+
+
+def _claims(reader: Reader, known: Known, node: str) -> dict[str, int]:
+    """Volume -> epoch of everything that the node holds."""
+    for family in (Family.CLAIM, Family.DESIRED_ATTACHMENT):
+        reader.more(known, family, node)
+    reader.together([Key(Family.DESIRED_NODE, (node,))], known)
+    found = {key.names[1]: known.value(key, Claim) for key in known.below(node, Family.CLAIM)}
+    return {volume: claim.epoch for volume, claim in found.items() if isinstance(claim, Claim)}
+
+
+def _confirmed(known: Known, node: str, claims: dict[str, int], volumes: set[str]) -> Iterator[Change]:
+    key = Key(Family.DESIRED_NODE, (node,))
+    spec = known.value(key, NodeSpec) or NodeSpec()
+    if isinstance(spec, Malformed):
+        return  # left alone; the node will say that it waits
+    former = {volume: epoch for volume, epoch in spec.confirmed_detaches.items() if claims.get(volume) == epoch}
+    named = {volume: claims[volume] for volume in sorted(volumes) if volume in claims}
+    said = {**spec.model_dump(exclude_unset=True), "confirmed_detaches": {**former, **named}}
+    yield Change(key, NodeSpec.model_validate(said))
+
+
+def _wish(node: str, volume: str) -> Key:
+    return Key(Family.DESIRED_ATTACHMENT, (node, volume))
+
+
+def _uid(known: Known, volume: str) -> str:
+    status = known.value(Key(Family.VOLUME, (volume,)), VolumeStatus)
+    return status.uid if isinstance(status, VolumeStatus) else ""
