@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal, Protocol
 
@@ -58,6 +55,10 @@ class FailingRig(Rig, Protocol):
 
     def under_way(self, call: Call) -> bool:
         """Whether such a call has reached the storage."""
+        ...
+
+    def during(self, call: Callable[[], object], when: Callable[[], bool], act: Callable[[], None]) -> Exception | None:
+        """Call, and beside it, as soon as a condition holds, act. Returns what the call raised."""
         ...
 
 
@@ -365,25 +366,7 @@ class FailingBackendContract:
     def test_a_kill_ends_the_call_in_flight(self, rig: FailingRig) -> None:
         backend = rig.failing("connect", "hang")
         backend.open([])
-        with in_background(everything(backend)["connect"]) as call:
-            eventually(lambda: rig.under_way("connect"))
-            backend.kill()
-            assert isinstance(call.exception(30), UnknownOutcome)
+        raised = rig.during(everything(backend)["connect"], lambda: rig.under_way("connect"), backend.kill)
+        assert isinstance(raised, UnknownOutcome)
         with pytest.raises(NotOpen):
             backend.describe()
-
-
-@contextmanager
-def in_background(call: Callable[[], object]) -> Iterator[Future[object]]:
-    with ThreadPoolExecutor(1) as pool:
-        yield pool.submit(call)
-
-
-def eventually(condition: Callable[[], bool], deadline_s: float = 30) -> None:
-    """Wait for a condition; fail when it does not come true."""
-    beat = threading.Event()
-    for _ in range(int(deadline_s * 100)):
-        if condition():
-            return
-        beat.wait(0.01)
-    raise AssertionError("the condition never held")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -34,6 +36,16 @@ METHODS: dict[Call, str] = {
 }
 
 
+def eventually(condition: Callable[[], bool], deadline_s: float = 30) -> None:
+    """Wait for a condition; fail when it does not come true."""
+    beat = threading.Event()
+    for _ in range(int(deadline_s * 100)):
+        if condition():
+            return
+        beat.wait(0.01)
+    raise AssertionError("the condition never held")
+
+
 class CinderRig(ABC):
     """Backends over real workers; starting one takes a second, so the tests of a class share one."""
 
@@ -60,6 +72,13 @@ class CinderRig(ABC):
         except Unavailable:  # a test killed it
             self._shared.open([])
         return self._shared
+
+    def during(self, call: Callable[[], object], when: Callable[[], bool], act: Callable[[], None]) -> Exception | None:
+        with ThreadPoolExecutor(1) as pool:
+            future = pool.submit(call)
+            eventually(when)
+            act()
+            return future.exception(30)
 
     def tidy(self) -> None:
         """After each test: a worker takes 100 MB."""

@@ -179,7 +179,6 @@ class Scheduler:
             for task in self.tasks:
                 if task.process is process and task is not self.current:
                     self.wake(task)
-            self.check()
 
     # --- Inside
 
@@ -311,9 +310,9 @@ class Process:
     def __init__(self, name: str, scheduler: Scheduler) -> None:
         self.name = name
         self.scheduler = scheduler
-        self.paused = False
-        self.dead = False
+        self.paused = self.dead = False
         self.held: list[VirtualTask] = []
+        self.children: list[Process] = []  # die with this one, but are not paused with it
         self.wall_offset_s = 1.7e9
 
     # --- The port
@@ -355,10 +354,11 @@ class Process:
         self.scheduler.release(self)
 
     def kill(self) -> None:
-        """The tasks end where they are."""
-        self.dead = True
-        self.paused = False
-        self.scheduler.release(self)
+        """The tasks end where they are, and those of its children."""
+        for process in (self, *self.children):
+            process.dead, process.paused = True, False
+            self.scheduler.release(process)
+        self.scheduler.check()
 
 
 class VirtualClock(Process):
