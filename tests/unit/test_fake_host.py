@@ -67,6 +67,15 @@ class TestHost:
         connector.disconnect(target, None, flush=flush)
         assert world.array.volumes[volume.uid].written == written
 
+    def test_a_device_that_was_cut_off_stays_so_for_its_user(self, world: World) -> None:
+        host, connector, _ = world.host("n1")
+        _, target = world.exported("v", host)
+        device = device_of(host, connector.connect(target))
+        with host.using(device, "mounted at /srv"):
+            with pytest.raises(Busy):
+                connector.disconnect(target, None, flush=False)
+            assert not host.write(device, "of a fenced boot")
+
     def test_writes_to_what_is_read_only_or_halted_do_not_land(self, world: World) -> None:
         host, connector, _ = world.host("n1")
         volume, target = world.exported("v", host)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -207,6 +208,15 @@ class TestArray:
         clone.initiator = host.initiator
         _, target = world.exported("v", host)
         assert clone.write(device_of(clone, connector.connect(target)), "from the clone")
+
+    def test_access_that_two_holders_share_ends_with_the_last_one(self, world: World) -> None:
+        host, _, _ = world.host("n1")
+        volume, _ = world.exported("v", host)
+        both = replace(volume, exports=(*volume.exports, replace(volume.exports[0], node="n2")))
+        assert world.backend.terminate(both, both.exports[1]).shared
+        assert world.array.exposures() == [("uid-v", host.initiator)]
+        assert not world.backend.terminate(volume, volume.exports[0]).shared
+        assert world.array.exposures() == []
 
     def test_another_host_is_not_let_in(self, world: World) -> None:
         host, _, _ = world.host("n1")
