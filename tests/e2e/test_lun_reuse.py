@@ -30,15 +30,21 @@ from harness.waiting import wait_until
 from schema.keys import Family
 
 OTHER = f"/dev/{GROUP}/other"
+OTHER_SERIAL = "0123456789abcdef0123456789abcdef"
+# LIO makes a unit's identity of its own prefix and the first digits of the serial number.
+OTHER_WWID = f"naa.6001405{OTHER_SERIAL[:25]}"
+WWIDS = "cat /sys/block/sd*/device/wwid"
 CONFIGFS = "/sys/kernel/config/target"
 # Another logical volume behind LUN 0 of a target whose sessions stay, as an array does that numbers its LUNs anew.
 GIVE_LUN_AWAY = rf"""
 set -e
 store={CONFIGFS}/core/iblock_99/other group={CONFIGFS}/iscsi/$IQN/tpgt_1
-mkdir -p $store
-echo udev_path={OTHER} >$store/control
-echo 0123456789abcdef >$store/wwn/vpd_unit_serial
-echo 1 >$store/enable
+if [ ! -e $store ]; then
+    mkdir -p $store
+    echo udev_path={OTHER} >$store/control
+    echo {OTHER_SERIAL} >$store/wwn/vpd_unit_serial
+    echo 1 >$store/enable
+fi
 for lun in $group/acls/*/lun_0 $group/lun/lun_0; do
     find $lun -maxdepth 1 -type l -delete
     rmdir $lun
@@ -72,7 +78,10 @@ def other(ctl: Guest) -> Iterator[str]:
 def test_a_volume_whose_address_was_given_away_is_published_no_more(
     brickwork: Brickwork, ctl: Guest, n1: Guest, other: str
 ) -> None:
-    """The device is asked, not sysfs: it loses its link and is not called attached; the detach flushes nothing (A34)."""
+    """The device is asked, not sysfs: it loses its link and is not called attached; the detach flushes nothing (A34).
+
+    And when its sessions end: what is found at the address then is another device, and not published either.
+    """
     volume = brickwork.create("given", "thick")
     brickwork.attach(n1, volume)
     write(n1, volume, "written by n1", offset_mib=1)
@@ -81,9 +90,7 @@ def test_a_volume_whose_address_was_given_away_is_published_no_more(
     brickwork.kill(n1)
     ctl.run(GIVE_LUN_AWAY, env={"IQN": iqn_of(volume)})
     wait_until(lambda: digest(n1, volume.link) == other, SETTLE_S, "n1 reads somebody else's volume")
-    assert wwid.removeprefix("3") in n1.run("cat /sys/block/sd*/device/wwid").stdout, (
-        "sysfs still tells the old identity"
-    )
+    assert wwid.removeprefix("3") in n1.run(WWIDS).stdout, "sysfs still tells the old identity"
 
     brickwork.start_node(n1)
     n1.run(f"while [ -e {volume.link} ]; do sleep 0.1; done", timeout_s=SETTLE_S)
@@ -96,8 +103,17 @@ def test_a_volume_whose_address_was_given_away_is_published_no_more(
     assert digest(ctl, OTHER) == other
     brickwork.attach(n1, volume)
     assert digest(n1, volume.link) == digest(ctl, volume.device) == ours
+
+    ctl.run(GIVE_LUN_AWAY, env={"IQN": iqn_of(volume)})
+    n1.run("multipath -F; iscsiadm -m node --logout", timeout_s=180)
+    wait_until(
+        lambda: OTHER_WWID in n1.run(WWIDS, check=False).stdout, SETTLE_S, "os-brick has connected what is there"
+    )
+    wait_until(lambda: "IdentityMismatch" in brickwork.explain("n1", volume.name), SETTLE_S, "it is told again")
+    assert n1.run(["test", "-e", volume.link], check=False).exit_code != 0
     brickwork.detach(n1, volume)
     assert brickwork.traces(n1, volume) == []
+    assert digest(ctl, OTHER) == other
 
 
 def test_a_node_that_was_cut_off_during_its_detach_does_not_touch_who_has_its_address_now(
