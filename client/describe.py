@@ -110,4 +110,6 @@ def _fences(reader: Reader, node: str) -> Iterator[str]:
             yield f"{INDENT}fenced boot:          {boot}, by a statement that can't be read: {statement}"
         else:
             copied = " (noted by the controller)" if known.see(Key(Family.FENCED, (node, boot))) else ""
-            yield f"{INDENT}fenced boot:          {boot} by {statement.who}: {statement.why} ({statement.evidence}){copied}"
+            off = ", powered off" if statement.proof == "powered_off" else ""
+            said = f"{statement.why} ({statement.evidence}{off})"
+            yield f"{INDENT}fenced boot:          {boot} by {statement.who}: {said}{copied}"

@@ -144,7 +144,10 @@ class _Explaining:
         place = Place(self.prefix, node, self.name, self.backend, self._boot(node), other)
         reasons = dict.fromkeys([told.reason, *(each.reason for each in unsaid)])
         leaving = other and self.known.see(Key(Family.DESIRED_ATTACHMENT, (other, self.name))) is None
-        fitting = ["HeldByLeaving" if leaving and each == "HeldBy" else each for each in reasons]
+        closer = {"HeldBy": "HeldByLeaving"} if leaving else {}
+        if not planning.cuts_access(self.known, self.backend):
+            closer["NodeSilent"] = "NodeSilentUncut"
+        fitting = [closer.get(each, each) for each in reasons]
         advice = [line for reason in fitting for line in remedy(reason, place)]
         for index, text in enumerate(advice):
             _line("remedy" if index == 0 else "", text)

@@ -20,6 +20,7 @@ COMMANDS: dict[str, str] = {
     "describe": "Tell everything about one object.",
     "wait": "Wait until an object is as asked for.",
     "explain": "Say what happens next, who waits for whom, and what to do.",
+    "fence": "State that one boot of a node can no longer write.",
     "doctor": "Look at this host for what is known to go wrong on nodes.",
 }
 """Each command and its line in `--help`. Its module, of the same name, is imported when it is run."""

@@ -95,7 +95,14 @@ def _backend(known: Known, volume: str) -> BackendView:
         status.message or status.reason,
         extends=can.get("extend") is not False,
         imports=can.get("manage_existing") is not False,
+        cuts_access=cuts_access(known, name),
     )
+
+
+def cuts_access(known: Known, backend: str) -> bool:
+    """Whether the backend is known to cut off a host that still has the device."""
+    status = known.value(Key(Family.BACKEND, (backend,)), BackendStatus) if backend else None
+    return isinstance(status, BackendStatus) and status.capabilities.get("cuts_access") is True
 
 
 def _memory(known: Known, volume: str) -> Memory:

@@ -22,12 +22,19 @@ class Place:
     """Who holds the volume instead."""
 
 
+_LOOK = "look at it: ssh {node} systemctl status brickwork-node"
+_FENCE = "  brickctl fence {node} --boot {boot} --why 'host is dead' --evidence 'HOW YOU KNOW'"
+_NOT_ON_SILENCE = "never state it on silence alone: a host that is merely cut off still writes, and data would be lost"
 _NODE_AWAY = (
-    "look at it: ssh {node} systemctl status brickwork-node",
-    "if the host is off for certain and can't write any more, state that, once, with your name to it:",
-    "  etcdctl put {prefix}fences/{node}/{boot} "
-    """'{{"who": "YOU", "why": "host is dead", "evidence": "HOW YOU KNOW that it is off"}}'""",
-    "never state it on silence alone: a host that is merely cut off still writes, and data would be lost",
+    _LOOK,
+    "if you know that the host can't write any more, state that, once, with your name to it:",
+    _FENCE,
+    _NOT_ON_SILENCE,
+)
+_POWERED_OFF = (
+    "this array can't cut a host's access: power {node} off, or reset it; then state that, once, with your name to it:",
+    f"{_FENCE} --powered-off",
+    _NOT_ON_SILENCE,
 )
 _BACKEND_AWAY = (
     "look at it: brickctl describe backend {backend}",
@@ -51,6 +58,8 @@ REMEDIES: dict[str, tuple[str, ...]] = {
         "to keep it attached instead, take the wish up again: brickctl attach {node} {volume}",
     ),
     "NodeSilent": _NODE_AWAY,
+    "NodeSilentUncut": (_LOOK, *_POWERED_OFF),
+    "FenceTooWeak": _POWERED_OFF,
     "NodeUnknown": (
         "install and start the daemon there: ssh {node} systemctl enable --now brickwork-node",
         "is the name right? brickctl get nodes",

@@ -73,13 +73,22 @@ class DeletionSpec(Spec):
     uid: str = Field(min_length=1)
 
 
+Proof = Literal["statement", "powered_off"]
+"""What a fence rests on. `statement`: this boot can no longer write, once the array cuts its access. `powered_off`: this boot is
+over, the host was off or was reset since; so it holds for arrays that can't cut access as well."""
+
+
 class FenceStatement(Spec):
-    """`fences/<node>/<boot>`: a statement that this boot of the node can no longer write. Never changed."""
+    """`fences/<node>/<boot>`: a statement that this boot of the node can no longer write. Never taken back and never
+    weakened; once it may be raised from `statement` to `powered_off` (docs/decisions/0009)."""
 
     who: str = Field(min_length=1)
     why: str = Field(min_length=1)
     evidence: str = Field(min_length=1)
     at: str = ""
+    proof: Proof = "statement"
+    earlier: FenceStatement | None = None
+    """What it said before it was raised."""
 
 
 # --- what nodes say ------------------------------------------------------------------------------------------------------

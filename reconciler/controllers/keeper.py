@@ -102,7 +102,9 @@ class Keeper:
             return BackendView(ready=False, fault=self._silent or self._fault)
         capabilities = info.capabilities
         return BackendView(
-            extends=bool(capabilities.get("extend", True)), imports=bool(capabilities.get("manage_existing", False))
+            extends=bool(capabilities.get("extend", True)),
+            imports=bool(capabilities.get("manage_existing", False)),
+            cuts_access=capabilities.get("cuts_access") is True,
         )
 
     # --- what others tell it

@@ -5,20 +5,21 @@ granted is carried on or taken back, holder by holder; then the volume itself is
 
 What must never happen is kept by what each rule asks for:
 * a grant needs the positive statement that nobody holds, never an absent key (R8);
-* from `ready` on, only `Released(e)` or a fence of the grant's boot revokes (R1, R6);
+* from `ready` on, only `Released(e)` or a fence of the grant's boot revokes (R1, R6); where the array can't cut a host's access,
+  only a fence that says that the boot is over (R12);
 * a driver call undoing something comes after the revoke, never before it (R10, S5).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from reconciler.core.mass import DELETES_PAUSED
 from reconciler.core.steps import Aspect, Do, Plan, Saying, Step
 from reconciler.core.views import Bad, HolderView, NodeView, RecordView, SpecView, VolumeView, Wish
 from schema.keys import Family, Key
-from schema.models import AttachmentPhase, HolderPhase, Intent, VolumePhase
+from schema.models import AttachmentPhase, HolderPhase, Intent, Proof, VolumePhase
 
 
 def plan_volume(view: VolumeView) -> Plan:
@@ -108,12 +109,21 @@ def _revoke_proven(view: VolumeView, node: NodeView, holder: HolderView) -> Step
     if isinstance(node.claim, Bad):
         return None
     claim = Key(Family.CLAIM, (holder.node, view.volume))
-    if node.is_fenced(holder.boot) and (node.claim is None or node.claim.boot == holder.boot):
+    proven = _is_enough(view, holder, node.fences) or _is_enough(view, holder, node.fenced)
+    if proven and (node.claim is None or node.claim.boot == holder.boot):
         return _revoke_fenced(view, node, holder, claim)
     if node.status == (AttachmentPhase.RELEASED, holder.epoch) and node.claim is None:
         status = Key(Family.ATTACHMENT, (holder.node, view.volume))
         return _revoke(view, holder, f"{holder.node} released epoch {holder.epoch}", status, claim)
     return None
+
+
+def _is_enough(view: VolumeView, holder: HolderView, fences: Mapping[str, Proof]) -> bool:
+    """R12: where the array can't cut off a host that still has the device, the boot has to be over. Before `ready` no boot can
+    have one."""
+    proof = fences.get(holder.boot)
+    cut = view.backend.cuts_access or holder.phase is HolderPhase.EXPORTING
+    return proof == "powered_off" or (proof is not None and cut)
 
 
 def _revoke(view: VolumeView, holder: HolderView, why: str, *proof: Key) -> Step:
@@ -124,7 +134,7 @@ def _revoke(view: VolumeView, holder: HolderView, why: str, *proof: Key) -> Step
 def _revoke_fenced(view: VolumeView, node: NodeView, holder: HolderView, *proof: Key) -> Step:
     """The statement must still be there, or our own copy of it; the first time it is copied (R6)."""
     names = (holder.node, holder.boot)
-    copied = holder.boot in node.fenced
+    copied = _is_enough(view, holder, node.fenced)
     statement = (Key(Family.FENCED, names),) if copied else (Key(Family.FENCE, names), Key(Family.FENCED, names))
     why = f"boot {holder.boot} of {holder.node} is fenced"
     return replace(_revoke(view, holder, why, *proof, *statement), copies_fence=not copied)
@@ -183,6 +193,20 @@ def _about_holder(view: VolumeView, node: NodeView, holder: HolderView) -> Itera
     if wished and holder.phase is HolderPhase.READY and node.boot != holder.boot:
         message = f"granted to boot {holder.boot}; {holder.node} has to release it, or that boot has to be fenced"
         yield Saying(holder.node, Aspect.GRANTED, "OldBoot", message, f"node {holder.node}")
+    if holder.phase is HolderPhase.READY and node.is_fenced(holder.boot) and view.backend.ready:
+        yield from _too_weak(view, node, holder)
+
+
+def _too_weak(view: VolumeView, node: NodeView, holder: HolderView) -> Iterator[Saying]:
+    """There is a fence, and it is not enough here: told on the volume, which others wait for, and on the attachment."""
+    if not (_is_enough(view, holder, node.fences) or _is_enough(view, holder, node.fenced)):
+        message = (
+            f"boot {holder.boot} of {holder.node} is fenced on somebody's word alone, and this array can't cut its access; "
+            f"{holder.node} has to return, or to be stated powered off"
+        )
+        about = [("", Aspect.AVAILABLE)] if view.spec is not None else []
+        for name, aspect in (*about, (holder.node, Aspect.GRANTED)):
+            yield Saying(name, aspect, "FenceTooWeak", message, "operator")
 
 
 # --- the volume itself ---------------------------------------------------------------------------------------------------

@@ -36,10 +36,12 @@ from schema.models import (
     AttachmentStatus,
     Claim,
     Connection,
+    FenceStatement,
     Grant,
     Holder,
     NodeRecord,
     NodeSpec,
+    Proof,
     Record,
     VolumeSpec,
     VolumeStatus,
@@ -174,13 +176,23 @@ def _node_view(see: See, volume: str, name: str, uid: str, backend: str, around:
         boot=node.boot if isinstance(node, NodeRecord) else None,
         alive=around.alive(name),
         cordon=_cordon(intent),
-        fences=around.fences(Family.FENCE, name),
-        fenced=around.fences(Family.FENCED, name),
+        fences=_fences(see, Family.FENCE, name, around),
+        fenced=_fences(see, Family.FENCED, name, around),
         twin=around.twin(name, backend),
         claim=_claim(see, name, volume, uid),
         status=_status(see, name, volume, uid),
         connection=_connection(see, name, volume, uid),
     )
+
+
+def _fences(see: See, family: Family, name: str, around: Around) -> dict[str, Proof]:
+    """By boot. A statement that can't be read was meant as one, and counts as the weakest."""
+    found = ((boot, see(Key(family, (name, boot)))) for boot in around.fences(family, name))
+    return {
+        boot: seen.value.proof if isinstance(seen.value, FenceStatement) else "statement"
+        for boot, seen in found
+        if seen is not None
+    }
 
 
 def _cordon(intent: NodeSpec | Bad | None) -> str | None:

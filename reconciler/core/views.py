@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, NamedTuple
 
-from schema.models import AttachmentPhase, HolderPhase, Intent
+from schema.models import AttachmentPhase, HolderPhase, Intent, Proof
 
 
 class Bad(NamedTuple):
@@ -63,9 +63,9 @@ class NodeView:
     alive: bool = True
     """A hint that keeps grants from nodes that are away. Never an argument for taking something back."""
     cordon: str | None = None
-    fences: frozenset[str] = frozenset()
-    """Boots with an operator's statement."""
-    fenced: frozenset[str] = frozenset()
+    fences: Mapping[str, Proof] = field(default_factory=dict)
+    """Boots with an operator's statement, and what it rests on."""
+    fenced: Mapping[str, Proof] = field(default_factory=dict)
     """Boots with the controller's own copy of such a statement."""
     twin: str | None = None
     """Another node that published an identifier of this one, and which: `"web-2 (initiator)"`."""
@@ -112,6 +112,8 @@ class BackendView(NamedTuple):
     imports: bool = True
     known: bool = True
     """False: no controller serves a backend of this name."""
+    cuts_access: bool = False
+    """A host that still has the device can't write any more once `terminate_connection` returned. Not known: no."""
 
 
 @dataclass(frozen=True, slots=True)

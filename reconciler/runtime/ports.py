@@ -215,7 +215,8 @@ class Store(Protocol):
 class BackendInfo:
     """What a driver said of itself when it was set up.
 
-    `capabilities`: plain JSON; keys we use: ``multiattach``, ``manage_existing``, ``extend``, ``list_exports`` (bool).
+    `capabilities`: plain JSON; keys we use: ``multiattach``, ``manage_existing``, ``extend``, ``list_exports``, ``cuts_access``
+    (bool). The last: a host that still has the device can't write any more once `terminate` returned.
     `identifiers`: connector properties that must be unique among nodes for this protocol (DESIGN 3, step 2).
     """
 

@@ -54,6 +54,7 @@ MEANING: dict[str, Meaning] = {
     "ExtendRefused": Meaning("Failed", _USER),
     # somebody outside has to put it right
     "DuplicateInitiator": Meaning("Blocked", _OPERATOR),
+    "FenceTooWeak": Meaning("Blocked", _OPERATOR),
     "OrphanExport": Meaning("Blocked", _OPERATOR),
     "DeletesPaused": Meaning("Blocked", _OPERATOR),
     # doubt

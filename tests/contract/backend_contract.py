@@ -174,7 +174,8 @@ class BackendContract:
         assert info.driver
         assert info.protocol
         assert {
-            type(info.capabilities[key]) for key in ("multiattach", "manage_existing", "extend", "list_exports")
+            type(info.capabilities[key])
+            for key in ("multiattach", "manage_existing", "extend", "list_exports", "cuts_access")
         } == {bool}
         assert stored(dict(info.capabilities)) == info.capabilities
         assert stored(dict(info.capacity)) == info.capacity

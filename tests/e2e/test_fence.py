@@ -19,7 +19,7 @@ def backends(topology: Topology) -> dict[str, Any]:
 
 
 def test_a_silent_node_keeps_its_volume_until_it_is_fenced(
-    brickwork: Brickwork, topology: Topology, ctl: Guest, n1: Guest, n2: Guest
+    brickwork: Brickwork, ctl: Guest, n1: Guest, n2: Guest
 ) -> None:
     """No move on silence alone (A28, A31); from the fence on its writes fail (A14, A30); it cleans up on return (A32)."""
     volume = brickwork.create("fenced", "thick")
@@ -30,14 +30,15 @@ def test_a_silent_node_keeps_its_volume_until_it_is_fenced(
     brickwork.brickctl("attach", "n2", volume.name)
     wait_until(lambda: not brickwork.value(Family.ALIVE, "n1"), SETTLE_S, "n1 is silent")
 
-    statement = brickwork.keyspace.path(Family.FENCE, "n1", boot)
-    wait_until(lambda: statement in brickwork.explain("n2", volume.name), SETTLE_S, "explain tells what would help")
+    fence = f"fence n1 --boot {boot}"
+    wait_until(lambda: fence in brickwork.explain("n2", volume.name), SETTLE_S, "explain tells what would help")
     assert brickwork.holders(volume) == ["n1"]
     assert logged_in(ctl, volume) == {"n1"}
     write(n1, volume, "written while cut off", offset_mib=1)
     before = digest(ctl, volume.device)
 
-    topology.etcd.put(statement, {"who": "the test", "why": "n1 is cut off", "evidence": "the target refuses it"})
+    why = ("--why", "n1 is cut off", "--evidence", "the target refuses it")
+    brickwork.brickctl(*fence.split(), *why, "--yes")
     brickwork.wait("attachment", f"n2/{volume.name}", "attached")
     assert logged_in(ctl, volume) == {"n2"}
     with pytest.raises(CommandFailed):

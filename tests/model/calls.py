@@ -64,9 +64,9 @@ class Calls(Transactions):
         return with_controller(state, memory._replace(epoch=op.epoch, marks=marks | mark))
 
     def _connect(self, state: State, op: Op, heard: bool) -> State:
-        """It works only while the export is there. A device that is there already is found, not made."""
+        """It works only while the export is there, if the array looks. A device that is there already is found, not made."""
         host = state.hosts[op.node]
-        works = bool(state.array.maps[op.node]) and host.away != OFF
+        works = (bool(state.array.maps[op.node]) or not state.array.cuts) and host.away != OFF
         if works:
             host = host._replace(device=host.device or op.epoch)
         if heard:

@@ -33,7 +33,7 @@ EXTENDED_IN_USE = "(x) extended while a node holds it"
 def of_state(state: State) -> str:
     """(a) and (g): true or false of a state, however it came about."""
     (first, second), maps = state.hosts, state.array.maps
-    if first.device and second.device and maps[0] and maps[1]:
+    if first.device and second.device and (not state.array.cuts or (maps[0] and maps[1])):
         return TWO_WRITERS
     for host, mapped in zip(state.hosts, maps, strict=True):
         if host.device and mapped and host.device != mapped:
@@ -93,13 +93,15 @@ def extend(state: State) -> str:
 def is_away(state: State, node: int) -> bool:
     """Fenced and not here: may never come back. Nothing is asked of such a node, and nothing of it may be in the way.
 
-    Fenced are its published boot and those it was granted something in, if they are others.
+    Fenced are its published boot and those it was granted something in, if they are others; and well enough for the array.
     """
     if state.hosts[node].away == HERE:
         return False
     keys = state.nodes[node]
     held = [holder.boot for holder in state.volume.holders if holder.node == node]
-    return all(boot in keys.fences or boot in keys.fenced for boot in (keys.boot, *held) if boot)
+    enough = 1 if state.array.cuts else 2
+    stated = (keys.fences, keys.fenced)
+    return all(any(fences.count(boot) >= enough for fences in stated) for boot in (keys.boot, *held) if boot)
 
 
 def settled(state: State, *, healed: bool) -> bool:

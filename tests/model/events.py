@@ -186,15 +186,19 @@ def _losses(state: State) -> Iterator[Next]:
 
 def _fences(state: State) -> Iterator[Next]:
     """The published boot of a node that is away, or one that holds something. It may come back in the same boot, its
-    device still there."""
+    device still there; unless the statement is that it is powered off, which is made of what is so. It may come second."""
     for node, (keys, host) in enumerate(zip(state.nodes, state.hosts, strict=True)):
         if host.away == HERE:
             continue
         held = {holder.boot for holder in state.volume.holders if holder.node == node}
-        for boot in sorted({keys.boot, *held} - {0, *keys.fences}):
-            fenced = keys._replace(fences=tuple(sorted((*keys.fences, boot))))
-            after = with_host(state, node, host._replace(fenced=host.fenced or boot == host.boot))
-            yield _event(OPERATOR, f"fences boot {boot} of {NODES[node]}", with_node(after, node, fenced))
+        for boot in sorted({keys.boot, *held} - {0}):
+            before = keys.fences.count(boot)
+            is_over = host.away == OFF or boot != host.boot
+            for proof, what in ((1, "fences"), (2, "states as powered off")):
+                if before < proof and (proof == 1 or (is_over and not state.array.cuts)):
+                    fenced = keys._replace(fences=tuple(sorted((*keys.fences, *(boot,) * (proof - before)))))
+                    after = with_host(state, node, host._replace(fenced=host.fenced or boot == host.boot))
+                    yield _event(OPERATOR, f"{what} boot {boot} of {NODES[node]}", with_node(after, node, fenced))
 
 
 _BY_HAND = {

@@ -56,6 +56,8 @@ class Load:
     """What may be deleted by hand."""
     late: frozenset[int] = frozenset()
     """Actors whose calls outlive them. The real ones kill their children first (R10)."""
+    cuts: bool = True
+    """The array cuts off whom it does not map (R12)."""
     restores: bool = False
     """Hosts log in to what was connected by themselves at power on (R11)."""
     crashes: bool = True

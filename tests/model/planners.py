@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from reconciler.core.steps import Do, Step
 from reconciler.core.views import (
     AttachmentView,
+    BackendView,
     ClaimView,
     ConnectionView,
     HolderView,
@@ -22,7 +23,7 @@ from reconciler.core.views import (
     Wish,
 )
 from schema.keys import Key
-from schema.models import AttachmentPhase, HolderPhase, Intent, VolumePhase
+from schema.models import AttachmentPhase, HolderPhase, Intent, Proof, VolumePhase
 from tests.model.moves import STEPS, Move
 from tests.model.rules import Rules
 from tests.model.state import (
@@ -64,9 +65,9 @@ class Planners:
     def for_volume(self, seen: State) -> Move | None:
         """The controller's next step."""
         memory = seen.controller
-        asked = (seen.nodes, seen.volume, memory.epoch, memory.marks, memory.refused)
+        asked = (seen.nodes, seen.volume, memory.epoch, memory.marks, memory.refused, seen.array.cuts)
         if asked not in self._volume_moves:
-            step = self._rules.plan_volume(volume_view(seen.nodes, seen.volume, memory))
+            step = self._rules.plan_volume(volume_view(seen.nodes, seen.volume, memory, cuts=seen.array.cuts))
             self._volume_moves[asked] = _move(step, seen.volume) if step else None
         return self._volume_moves[asked]
 
@@ -132,7 +133,9 @@ def _mask(keys: tuple[Key, ...]) -> int:
 # --- views ---------------------------------------------------------------------------------------------------------------
 
 
-def volume_view(nodes: tuple[NodeKeys, NodeKeys], volume: VolumeKeys, memory: Controller) -> VolumeView:
+def volume_view(
+    nodes: tuple[NodeKeys, NodeKeys], volume: VolumeKeys, memory: Controller, *, cuts: bool = True
+) -> VolumeView:
     def marked(bit: int) -> frozenset[int]:
         return frozenset({memory.epoch}) if memory.marks & bit else frozenset()
 
@@ -147,6 +150,7 @@ def volume_view(nodes: tuple[NodeKeys, NodeKeys], volume: VolumeKeys, memory: Co
         phase=VOLUME_PHASES[status.phase] if status else "",
         generation=status.generation if status else 0,
         nodes={NODES[index]: _node_view(nodes[index]) for index in range(2)},
+        backend=BackendView(cuts_access=cuts),
         exported=marked(EXPORTED),
         terminated=marked(TERMINATED),
         unexported=marked(UNEXPORTED),
@@ -212,12 +216,16 @@ def _node_view(keys: NodeKeys) -> NodeView:
         wish=Wish("rw", keys.wish) if keys.wish else None,
         boot=_boot(keys.boot) if keys.boot else None,
         cordon="work in progress" if keys.cordon else None,
-        fences=frozenset(map(_boot, keys.fences)),
-        fenced=frozenset(map(_boot, keys.fenced)),
+        fences=_proofs(keys.fences),
+        fenced=_proofs(keys.fenced),
         claim=_claim_view(keys),
         status=_status_view(keys),
         connection=_connection_view(keys),
     )
+
+
+def _proofs(fences: tuple[int, ...]) -> dict[str, Proof]:
+    return {_boot(boot): "powered_off" if fences.count(boot) > 1 else "statement" for boot in fences}
 
 
 def _claim_view(keys: NodeKeys) -> ClaimView | None:

@@ -46,6 +46,7 @@ class NodeKeys(NamedTuple):
     boot: int = 0
     """`nodes/N`"""
     fences: tuple[int, ...] = ()
+    """Boots. One that is there twice is stated to be over: powered off."""
     fenced: tuple[int, ...] = ()
     claim: tuple[int, int] | None = None
     """Epoch, boot."""
@@ -138,6 +139,8 @@ class Array(NamedTuple):
     """Ghost: users may have put data on it."""
     room: int = 9
     """GiB. It refuses to make anything bigger."""
+    cuts: bool = True
+    """Who is not mapped can't write, whatever device is there. Else only the host's own end helps."""
     keep: bool = True
     """Ghost: the last wish that was there said `retain`."""
 
@@ -239,10 +242,10 @@ def existing_volume() -> VolumeKeys:
     return VolumeKeys(Spec(1, False), Record(1), (), VolumeStatus(AVAILABLE, 1, ()))
 
 
-def first_state(budget: Budget, *, restores: bool = False) -> State:
+def first_state(budget: Budget, *, restores: bool = False, cuts: bool = True) -> State:
     """Both nodes up and published, nothing wished."""
     node, host = NodeKeys(boot=1), Host(restores=restores)
-    return State((node, node), existing_volume(), (host, host), Array(used=True), Controller(), budget)
+    return State((node, node), existing_volume(), (host, host), Array(used=True, cuts=cuts), Controller(), budget)
 
 
 # --- keys as bits --------------------------------------------------------------------------------------------------------

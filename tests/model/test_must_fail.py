@@ -73,6 +73,9 @@ VARIANTS = {
         variants.TakesOldClaimsOver, load("attached", power=1, fences=1, deletions=1), CUT, WRONG_EPOCH, REVIVED
     ),
     "lift by node": missing(variants.LiftsByNode, load(wishes=1, power=1, fences=1), CUT, REVIVED),
+    "any fence, where the array does not cut": missing(
+        variants.TakesAnyFence, Load(Budget(wishes=1, partitions=1, fences=1), "attached", cuts=False), TWO_WRITERS
+    ),
     "grant to the fenced": missing(variants.GrantsToFenced, load(wishes=1, partitions=1, fences=1), ENDLESS),
     "grant to the fenced, no duty": missing(
         variants.NoDutyAndGrantsToFenced, load(wishes=1, partitions=1, fences=1), STUCK, ENDLESS

@@ -26,6 +26,7 @@ FAST = {
     "W=3 OFF=1": Load(Budget(wishes=3, power=1)),
     "W=3 DEL=1": Load(Budget(wishes=3, deletions=1)),
     "W=2 PART=1 FENCE=1": Load(Budget(wishes=2, partitions=1, fences=1)),
+    "no cutting, attached, W=1 OFF=1 FENCE=2": Load(Budget(wishes=1, power=1, fences=2), "attached", cuts=False),
     "W=2 STALE=1, one key": Load(Budget(wishes=2, stale=1), lag="one"),
     "W=2 STALE=1, all keys": Load(Budget(wishes=2, stale=1), lag="all"),
     "W=2 LOSS=1": Load(Budget(wishes=2, losses=1)),
@@ -45,6 +46,12 @@ SLOW = {
     "attached, W=1 LOSS=2 DEL=1": Load(Budget(wishes=1, losses=2, deletions=1), "attached"),
     "attached, PART=1 FENCE=1 LOSS=1": Load(Budget(partitions=1, fences=1, losses=1), "attached"),
     "attached, LOSS=1 STALE=1": Load(Budget(losses=1, stale=1), "attached", lag="one"),
+    "no cutting, attached, W=1 OFF=1 PART=1 FENCE=2": Load(
+        Budget(wishes=1, power=1, partitions=1, fences=2), "attached", cuts=False
+    ),
+    "no cutting, attached, W=1 OFF=1 FENCE=2 DEL=1": Load(
+        Budget(wishes=1, power=1, fences=2, deletions=1), "attached", cuts=False
+    ),
     "W=3 STALE=1": Load(Budget(wishes=3, stale=1), lag="one"),
     "attached, W=1 OFF=1 STALE=1": Load(Budget(wishes=1, power=1, stale=1), "attached", lag="one"),
     "attached, PART=1 FENCE=1 STALE=1": Load(Budget(partitions=1, fences=1, stale=1), "attached", lag="one"),
@@ -58,6 +65,10 @@ FULL = {
     "W=2 STALE=2": Load(Budget(wishes=2, stale=2), lag="one"),
     "W=3 OFF=1 PART=1 FENCE=1": Load(Budget(wishes=3, power=1, partitions=1, fences=1)),
     "W=2 PART=1 FENCE=1 DEL=2": Load(Budget(wishes=2, partitions=1, fences=1, deletions=2)),
+    "no cutting, W=2 OFF=1 PART=1 FENCE=2": Load(Budget(wishes=2, power=1, partitions=1, fences=2), cuts=False),
+    "no cutting, attached, W=1 OFF=1 FENCE=2 STALE=1": Load(
+        Budget(wishes=1, power=1, fences=2, stale=1), "attached", cuts=False, lag="one"
+    ),
     "W=3 DEL=1 STALE=1": Load(Budget(wishes=3, deletions=1, stale=1), lag="one"),
     "W=2 DEL=2 STALE=1": Load(Budget(wishes=2, deletions=2, stale=1), lag="one"),
     "W=2 OFF=1 DEL=1 STALE=1": Load(Budget(wishes=2, power=1, deletions=1, stale=1), lag="one"),

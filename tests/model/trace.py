@@ -113,7 +113,8 @@ def _holders(holders: tuple[Holder, ...] | None) -> str:
 
 
 def _boots(boots: tuple[int, ...]) -> str:
-    return _shown(", ".join(f"boot {boot}" for boot in boots))
+    strengths = ((boot, boots.count(boot) > 1) for boot in dict.fromkeys(boots))
+    return _shown(", ".join(f"boot {boot}{' (powered off)' if off else ''}" for boot, off in strengths))
 
 
 def _shown(value: Any) -> str:

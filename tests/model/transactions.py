@@ -87,7 +87,9 @@ class Transactions:
         if connection:
             keys = keys._replace(connection=(connection[0], connection[1], REVOKED))
         if move.copies_fence:
-            keys = keys._replace(fenced=tuple(sorted({*keys.fenced, move.boot})))
+            others = (boot for boot in keys.fenced if boot != move.boot)
+            copied = (boot for boot in seen.nodes[move.node].fences if boot == move.boot)
+            keys = keys._replace(fenced=tuple(sorted((*others, *copied))))
         return with_node(state, move.node, keys), ""
 
     def forget(self, state: State, seen: State, move: Move) -> Outcome:

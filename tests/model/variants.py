@@ -219,13 +219,19 @@ class LiftsByNode(Rules):
     def plan_volume(self, view: VolumeView) -> Step | None:
         holder = _holder(view)
         if holder and holder.phase is HolderPhase.READY and view.nodes[holder.node].fences:
-            fences = view.nodes[holder.node].fences | {holder.boot}
-            view = _node_replaced(view, holder.node, fences=fences)
+            view = _node_replaced(view, holder.node, fences={holder.boot: "statement"})
         return plan_volume(view).step
 
     def revoke(self, state: State, seen: State, move: Move) -> Outcome:
         named = move.boot in seen.nodes[move.node].fences
         return super().revoke(state, seen, move if named else move._replace(copies_fence=False))
+
+
+class TakesAnyFence(Rules):
+    """Somebody's word is enough, whether the array can cut off the host or not (R12)."""
+
+    def plan_volume(self, view: VolumeView) -> Step | None:
+        return plan_volume(replace(view, backend=view.backend._replace(cuts_access=True))).step
 
 
 class GrantsToFenced(Rules):
@@ -234,7 +240,7 @@ class GrantsToFenced(Rules):
     def plan_volume(self, view: VolumeView) -> Step | None:
         if _holder(view) is None:
             for name in view.nodes:
-                view = _node_replaced(view, name, fences=frozenset(), fenced=frozenset())
+                view = _node_replaced(view, name, fences={}, fenced={})
         return plan_volume(view).step
 
 

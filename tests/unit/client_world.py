@@ -46,6 +46,8 @@ class World:
         self.clock = VirtualClock()
         self.etcd = FakeEtcd(self.clock)
         self.store = self.etcd.client()
+        self.cuts_access = True
+        """What the backend says of its array."""
         self.terminal = False
         """Somebody sits there and may be asked."""
 
@@ -109,6 +111,7 @@ class World:
             message=message,
             driver="LVMVolumeDriver",
             protocol="iSCSI",
+            capabilities={"cuts_access": self.cuts_access},
             since=self.stamp(600),
         )
         self.put(Family.BACKEND, (name,), status)

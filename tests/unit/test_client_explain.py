@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 
 import pytest
 
 from client.remedies import REMEDIES, Place, remedy
-from schema.codec import decode
 from schema.keys import Family, Keyspace
 from schema.models import FenceStatement, NodeRecord
 from schema.summary.reasons import MEANING
@@ -80,17 +80,32 @@ def test_a_volume_that_stays_elsewhere_has_to_be_detached_there(world: World) ->
 
 
 def test_a_dead_node_is_unblocked_by_a_statement(world: World) -> None:
-    """A31: the exact command is printed; what it writes is a valid fence of the boot that holds the device."""
+    """A31: the exact command is printed, for the one who waits as well; run, it fences the boot that holds the device."""
     world.delete(Family.ALIVE, "web-1")
-    text = world.ok("explain", "web-1", "data")
-    assert "Uncertain (NodeSilent)" in text
+    world.wish("web-2")
+    text = world.ok("explain", "web-2", "data")
+    assert "attachment web-1/data: Uncertain (NodeSilent)" in text
     assert "next:       nothing before node web-1 acts" in text
-    command = re.search(r"etcdctl put (\S+) '(.*)'", text)
-    assert command is not None
-    key, value = command.groups()
-    assert key == KEYS.path(Family.FENCE, "web-1", "b1")
-    assert isinstance(decode(FenceStatement, value.encode()), FenceStatement)
     assert "never state it on silence alone" in text
+    assert "--powered-off" not in text
+    command = re.search(r"brickctl (fence .*)", text)
+    assert command is not None
+    world.ok(*shlex.split(command[1]), "--yes")
+    assert world.value(Family.FENCE, "web-1", "b1")
+
+
+def test_where_the_array_does_not_cut_the_host_has_to_be_off(world: World) -> None:
+    """The remedy asks for what helps; so it does when somebody's word is there and is not enough."""
+    world.cuts_access = False
+    world.backend()
+    world.delete(Family.ALIVE, "web-1")
+    command = "brickctl fence web-1 --boot b1 --why 'host is dead' --evidence 'HOW YOU KNOW' --powered-off"
+    assert command in world.ok("explain", "data")
+    world.put(Family.FENCE, ("web-1", "b1"), FenceStatement(who="ann", why="burnt", evidence="saw it"))
+    text = world.ok("explain", "data")
+    assert "this array can't cut its access" in text
+    assert "(FenceTooWeak)" in text
+    assert command in text
 
 
 def test_no_controller_leads(world: World) -> None:

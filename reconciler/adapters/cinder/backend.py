@@ -74,6 +74,9 @@ class BackendSettings(BaseModel):
     """The controller's address for drivers that export from this host; else that of the default route."""
     enable_unsupported: bool = False
     """Use a driver even if Cinder has declared it unsupported."""
+    cuts_access: bool | None = None
+    """Whether `terminate_connection` cuts off a host that still has the device, so that a fence on somebody's word is enough.
+    Default: what is known of the driver. Say true only after having seen it."""
     debug: bool = False
     """Cinder's debug messages in the log."""
 

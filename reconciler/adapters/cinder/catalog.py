@@ -28,6 +28,8 @@ class Driver:
     protocols: tuple[str, ...]
     sdk: Sdk | None = None
     note: str = ""
+    keeps_access: bool = False
+    """Its `terminate_connection` changes nothing on the array, although others of this protocol do."""
 
 
 def _pip(package: str, *modules: str) -> Sdk:
@@ -129,7 +131,7 @@ _TABLE = (
     Driver("nexenta.ns5.iscsi.NexentaISCSIDriver", _ISCSI),
     Driver("nexenta.ns5.nfs.NexentaNfsDriver", _NFS),
     Driver("nfs.NfsDriver", _NFS, None, "needs nfs-common and qemu-utils"),
-    Driver("open_e.iscsi.JovianISCSIDriver", _ISCSI),
+    Driver("open_e.iscsi.JovianISCSIDriver", _ISCSI, keeps_access=True),
     Driver("prophetstor.dpl_fc.DPLFCDriver", _FC),
     Driver("prophetstor.dpl_iscsi.DPLISCSIDriver", _ISCSI),
     Driver("pure.PureFCDriver", _FC, _PURE),
@@ -142,15 +144,21 @@ _TABLE = (
     Driver("san.hp.hpmsa_fc.HPMSAFCDriver", _FC),
     Driver("san.hp.hpmsa_iscsi.HPMSAISCSIDriver", _ISCSI),
     Driver("sandstone.sds_driver.SdsISCSIDriver", _ISCSI),
-    Driver("solidfire.SolidFireDriver", _ISCSI),
-    Driver("spdk.SPDKDriver", _NVME, None, "set target_helper = spdk-nvmeof and an nvmet target_protocol"),
+    Driver("solidfire.SolidFireDriver", _ISCSI, keeps_access=True),
+    Driver(
+        "spdk.SPDKDriver",
+        _NVME,
+        None,
+        "set target_helper = spdk-nvmeof and an nvmet target_protocol",
+        keeps_access=True,
+    ),
     Driver("storpool.StorPoolDriver", ("storpool",)),
-    Driver("synology.synology_iscsi.SynoISCSIDriver", _ISCSI),
+    Driver("synology.synology_iscsi.SynoISCSIDriver", _ISCSI, keeps_access=True),
     Driver("toyou.acs5000.acs5000_fc.Acs5000FCDriver", _FC),
     Driver("toyou.acs5000.acs5000_iscsi.Acs5000ISCSIDriver", _ISCSI),
     Driver("toyou.tyds.tyds.TYDSDriver", _ISCSI),
     Driver("vastdata.driver.VASTVolumeDriver", _NVME),
-    Driver("veritas_access.veritas_iscsi.ACCESSIscsiDriver", _ISCSI),
+    Driver("veritas_access.veritas_iscsi.ACCESSIscsiDriver", _ISCSI, keeps_access=True),
     Driver("veritas_cnfs.VeritasCNFSDriver", _NFS),
     Driver("vmstore.nfs.VmstoreNfsDriver", _NFS),
     Driver("vmware.fcd.VMwareVStorageObjectDriver", ("vstorageobject",), None, "os-brick has no connector for it"),
@@ -163,3 +171,21 @@ _TABLE = (
 
 DRIVERS = {f"{ROOT}{driver.name}": driver for driver in _TABLE}
 """By class path, as in `volume_driver`."""
+
+CUTTING = frozenset({"iscsi", "fibre_channel", "nvmeof"})
+"""Protocols with a list of hosts at the array, from which `terminate_connection` takes one."""
+CUTTING_HELPERS = frozenset({"LioAdm"})
+"""Cinder's target helpers that keep such a list. The others let in whoever knows the target."""
+
+
+def cuts_access(path: str, protocol: str, helper: str | None) -> bool:
+    """Whether a host that still has the device is cut off by `terminate_connection`. A driver that is not known: no.
+
+    Args:
+        path: the driver's class path.
+        protocol: os-brick's name of it.
+        helper: class of Cinder's target helper, for drivers whose target is the controller's own host.
+    """
+    known = DRIVERS.get(path)
+    keeps = known is None or known.keeps_access or (helper is not None and helper not in CUTTING_HELPERS)
+    return protocol in CUTTING and not keeps

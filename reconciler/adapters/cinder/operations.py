@@ -17,6 +17,7 @@ from typing import Any
 
 from cinder import exception, utils
 
+from reconciler.adapters.cinder import catalog
 from reconciler.adapters.cinder.library import HOST
 from reconciler.adapters.cinder.records import Record, type_of
 from reconciler.adapters.cinder.shadow import Loaded, Shadow, admin_context
@@ -48,10 +49,14 @@ class Operations:
     Args:
         name: of the backend; its volumes' ``host`` in Cinder is ``brickwork@name#pool``.
         concurrency: calls of the driver at a time, where this class makes several.
+        cuts_access: what the settings say about it. None: nothing, the catalogue knows.
     """
 
-    def __init__(self, name: str, driver: Any, shadow: Shadow, concurrency: int) -> None:
+    def __init__(
+        self, name: str, driver: Any, shadow: Shadow, concurrency: int, *, cuts_access: bool | None = None
+    ) -> None:
         self._concurrency = concurrency
+        self._cuts_access = cuts_access
         self._driver = driver
         self._shadow = shadow
         self._name = name
@@ -136,6 +141,7 @@ class Operations:
                 "manage_existing": self._overrides("manage_existing") and self._overrides("manage_existing_get_size"),
                 "extend": self._overrides("extend_volume"),
                 "list_exports": hasattr(self._driver, "list_exports"),  # our own addition to the interface
+                "cuts_access": self._cuts(protocol) if self._cuts_access is None else self._cuts_access,
             },
             "capacity": {
                 "pools": [
@@ -149,6 +155,13 @@ class Operations:
             },
             "identifiers": _IDENTIFIERS.get(protocol, ()),
         }
+
+    def _cuts(self, protocol: str) -> bool:
+        kind = type(self._driver)
+        helper = getattr(self._driver, "target_driver", None)
+        return catalog.cuts_access(
+            f"{kind.__module__}.{kind.__qualname__}", protocol, None if helper is None else type(helper).__name__
+        )
 
     def _pools(self) -> list[Mapping[str, Any]]:
         return self._stats.get("pools") or [self._stats]

@@ -61,7 +61,9 @@ class Worker:
             driver, shadow = opening.construct(
                 settings, Path(params["state_folder"]), empty=not volumes, use_mask=self._use_mask
             )
-            operations = Operations(settings["name"], driver, shadow, settings["concurrency"])
+            operations = Operations(
+                settings["name"], driver, shadow, settings["concurrency"], cuts_access=settings["cuts_access"]
+            )
             result = operations.set_up(volumes, stages.append)
         except BaseException as error:
             raise self._translate(error, stage=stages[-1]) from None
