@@ -216,6 +216,7 @@ class FakeBackend:
             "manage_existing": True,
             "extend": True,
             "list_exports": self.array.list_exports,
+            "cuts_access": self.array.cuts_access,
         }
         capacity = {"pools": [{"name": "all", "total_gib": 10_000, "free_gib": 10_000}]}
         return BackendInfo("tests.fakes.FakeDriver", PROTOCOL, capabilities, capacity, ("initiator",))
