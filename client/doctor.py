@@ -21,8 +21,8 @@ from client.settings import Given, settle
 from client.settings import Settings as ClientSettings
 from reconciler.adapters.brick import preflight
 from reconciler.adapters.brick.preflight import Case, Finding, Fleet, Severity
-from reconciler.runtime.ports import PortError
-from schema.keys import Family, Key
+from reconciler.runtime.ports import PortError, Store
+from schema.keys import Family, Key, Keyspace
 from schema.models import Alive, BackendStatus, NodeRecord
 
 DEFAULT_FILE = Path("/etc/brickwork/node.yaml")
@@ -142,11 +142,11 @@ class _Told:
 def _ask_etcd(session: Session, settings: preflight.Settings, node: str) -> _Told:
     """As the node; and what a node may not read, as the user, where somebody said who that is."""
     if session.given_store is not None:
-        return _read(session, node)
+        return _read(session.store, settings, node)
     told = _as_the_node(session, settings, node)
     if told.fleet.hidden and _names_somebody(session.settings):
         try:
-            return _read(session, node)
+            return _read(session.store, settings, node)
         except (click.ClickException, PortError) as error:
             click.echo(f"note: as the user, etcd can't be asked: {_words(error)}", err=True)
     return told
@@ -171,7 +171,7 @@ def _as_the_node(session: Session, settings: preflight.Settings, node: str) -> _
     own: Session | None = None
     try:
         own = Session(settle(given), clock=session.clock, interactive=lambda: False)
-        return _read(own, node)
+        return _read(own.store, settings, node)
     except (click.ClickException, PortError) as error:
         return _Told(Fleet(failure=_words(error)))
     finally:
@@ -187,8 +187,8 @@ def _text(path: Path | None) -> str | None:
     return str(path) if path else None
 
 
-def _read(session: Session, node: str) -> _Told:
-    reader = Reader(session.store, session.keyspace)
+def _read(store: Store, settings: preflight.Settings, node: str) -> _Told:
+    reader = Reader(store, Keyspace(settings.prefix))
     known = reader.together([Key(Family.NODE, (node,)), Key(Family.ALIVE, (node,))])
     for family in (Family.NODE, Family.ALIVE, Family.BACKEND):
         reader.more(known, family)

@@ -165,18 +165,26 @@ def test_wait_is_woken_by_the_watch(etcd: Server, prefix: str) -> None:
         assert done[0].exit_code == 0, done[0].output
 
 
-def test_passwords_and_the_users_role(start_etcd: Callable[..., Server], tmp_path: Path) -> None:
-    """The role that deploy/etcd-roles.sh makes for people is enough for every command, and hides what is secret (A48)."""
+def guarded(start_etcd: Callable[..., Server], folder: Path, *roles: str) -> tuple[Server, Path]:
+    """An etcd with authentication and these roles; the file with everybody's password."""
     server = start_etcd()
-    password = tmp_path / "password"
+    password = folder / "password"
+    password.touch(0o600)
     password.write_text("s3cret\n")
     etcdctl = find_binary("etcdctl", STATE)
     environment = {"PATH": os.environ["PATH"], "ETCDCTL": str(etcdctl), "ETCDCTL_ENDPOINTS": server.endpoint}
-    arguments = ["--user", "ann", "--password-file", str(password), "user"]
-    subprocess.run([ROLES, *arguments], env=environment, check=True, capture_output=True, timeout=DEADLINE_S)
+    for role in roles:
+        arguments = ["--password-file", str(password), *role.split()]
+        subprocess.run([ROLES, *arguments], env=environment, check=True, capture_output=True, timeout=DEADLINE_S)
     server.ctl("user", "add", "root:root")
     server.ctl("user", "grant-role", "root", "root")
     server.ctl("auth", "enable")
+    return server, password
+
+
+def test_passwords_and_the_users_role(start_etcd: Callable[..., Server], tmp_path: Path) -> None:
+    """The role that deploy/etcd-roles.sh makes for people is enough for every command, and hides what is secret (A48)."""
+    server, password = guarded(start_etcd, tmp_path, "--user ann user")
     terminal = Terminal(server, "/brickwork/v1/", tmp_path)
     ann = {"BRICKWORK_USER": "ann", "BRICKWORK_PASSWORD_FILE": str(password)}
     terminal.ok("apply", "-f", "-", stdin=MANIFEST, **ann)
@@ -191,3 +199,31 @@ def test_passwords_and_the_users_role(start_etcd: Callable[..., Server], tmp_pat
     for stranger in strangers:
         refused = terminal.run("get", "volumes", **stranger)
         assert (refused.returncode, refused.stdout, "gu3ss" in refused.stderr) == (6, "", False), refused.stderr
+
+
+def test_doctor_asks_as_the_node_and_what_a_node_may_not_read_as_the_user(
+    start_etcd: Callable[..., Server], tmp_path: Path
+) -> None:
+    """With the daemon's own log-in; other nodes' names are seen with a user's rights only, and nobody's are guessed."""
+    server, password = guarded(start_etcd, tmp_path, "node web-1", "--user ann user")
+    etcd = {"endpoints": [server.endpoint], "user": "brickwork-node-web-1", "password_file": str(password)}
+    settings = {"node": "web-1", "etcd": etcd, "state_folder": str(tmp_path), "run_folder": str(tmp_path)}
+    config = tmp_path / "node.yaml"
+    config.write_text(json.dumps(settings))
+    terminal = Terminal(server, "/brickwork/v1/", tmp_path)
+
+    def severities(**environment: str) -> dict[str, str]:
+        done = terminal.run(
+            "doctor", "--config", str(config), "--protocol", "iscsi", "-o", "json",
+            **environment,
+        )  # fmt: skip
+        assert "s3cret" not in done.stdout + done.stderr
+        return {each["id"]: each["severity"] for each in json.loads(done.stdout)["findings"]}
+
+    as_node = severities()
+    assert (as_node["settings"], as_node["etcd"], as_node["node-clash"]) == ("ok", "ok", "ok")
+    assert as_node["iscsi-initiator-shared"] == "unknown"
+    as_both = severities(BRICKWORK_USER="ann", BRICKWORK_PASSWORD_FILE=str(password))
+    assert (as_both["etcd"], as_both["iscsi-initiator-shared"]) == ("ok", "ok")
+    config.write_text(json.dumps(settings | {"etcd": etcd | {"user": "nobody"}}))
+    assert severities()["etcd"] == "error"
