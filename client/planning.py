@@ -25,6 +25,7 @@ from schema.models import (
     Leader,
     NodeRecord,
     Verdict,
+    VolumeSpec,
     VolumeStatus,
 )
 
@@ -110,7 +111,9 @@ def _memory(known: Known, volume: str) -> Memory:
     if not isinstance(verdict, Verdict):
         return Memory()
     said = [each.message for each in verdict.conditions if each.reason in ("Refused", "ExtendRefused")]
-    return Memory(refused=said[0] if said else "", refused_generation=verdict.generation)
+    spec = known.value(Key(Family.DESIRED_VOLUME, (volume,)), VolumeSpec)
+    size_gib = spec.size_gib if isinstance(spec, VolumeSpec) else None
+    return Memory(refused=said[0] if said else "", refused_generation=verdict.generation, refused_gib=size_gib or 0)
 
 
 def node_step(known: Known, node: str, volume: str) -> Step | None:

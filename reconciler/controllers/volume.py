@@ -24,7 +24,16 @@ from reconciler.core.steps import Do, Plan, Step
 from reconciler.core.views import BackendView, VolumeView
 from reconciler.runtime.cache import Cache
 from reconciler.runtime.controller import Again, Done, Result
-from reconciler.runtime.ports import Clock, Compare, PortError, Store, Terminal, UnknownOutcome
+from reconciler.runtime.ports import (
+    Clock,
+    Compare,
+    Denied,
+    PortError,
+    Store,
+    Terminal,
+    TooLarge,
+    UnknownOutcome,
+)
 from schema.keys import Family, Key, Keyspace
 from schema.models import Record, VolumeSpec
 
@@ -144,19 +153,28 @@ class VolumeReconciler:
             self._steps.carry_out(step, volume, snapshot, keeper.backend, guard, known.memory)
         except PortError as caught:
             error = caught
-            if not isinstance(caught, Conflict | Unanswered):
+            if isinstance(caught, Conflict | Unanswered):
+                raise
+            if not self._note_refusal(snapshot, volume, step, caught, known):
                 keeper.failed(caught)
-                self._note_failure(snapshot, volume, step, caught, known)
-            raise
+                self._note_failure(step, caught, known)
+                raise
         else:
             known.failures.pop(step.node, None)
         finally:
             self._observe_step(volume, step, self._clock.now() - started, error)
 
-    def _note_failure(self, snapshot: Snapshot, volume: str, step: Step, error: PortError, known: _Known) -> None:
-        if isinstance(error, Terminal) and step.do in CREATION:
-            known.memory.refused = str(error)
-            known.memory.refused_generation = snapshot.revision(Key(Family.DESIRED_VOLUME, (volume,)))
+    def _note_refusal(self, snapshot: Snapshot, volume: str, step: Step, error: PortError, known: _Known) -> bool:
+        """Whether the driver refused for good to make what is wished for: an answer, which the next look deals with."""
+        if step.do not in CREATION or not isinstance(error, Terminal) or isinstance(error, Denied | TooLarge):
+            return False
+        record = snapshot.value(Key(Family.RECORD, (volume,)), Record)
+        known.memory.refused = str(error)
+        known.memory.refused_generation = snapshot.revision(Key(Family.DESIRED_VOLUME, (volume,)))
+        known.memory.refused_gib = (record.target_gib or 0) if record is not None else 0
+        return True
+
+    def _note_failure(self, step: Step, error: PortError, known: _Known) -> None:
         kind = (
             "UnknownOutcome" if isinstance(error, UnknownOutcome) else f"{step.do.name.title().replace('_', '')}Failed"
         )

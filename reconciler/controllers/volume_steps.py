@@ -155,12 +155,14 @@ class VolumeSteps:
             case Do.INTEND_CREATE:
                 self._intend_create(work)
             case Do.INTEND_EXTEND:
-                after = work.record.model_copy(update={"intent": Intent.EXTEND, "target_gib": work.spec.size_gib})
-                status = work.status.model_copy(update={"phase": VolumePhase.EXTENDING})
-                work.commit([(work.record_key, after), (work.volume_key, status)])
+                self._intend_extend(work, memory)
             case Do.INTEND_DELETE:
                 after = work.record.model_copy(update={"intent": Intent.DELETE})
                 status = work.status.model_copy(update={"phase": VolumePhase.DELETING})
+                work.commit([(work.record_key, after), (work.volume_key, status)])
+            case Do.GIVE_UP_EXTEND:
+                after = work.record.model_copy(update={"intent": None, "target_gib": None})
+                status = work.status.model_copy(update={"phase": VolumePhase.AVAILABLE})
                 work.commit([(work.record_key, after), (work.volume_key, status)])
             case Do.FORGET_VOLUME:
                 work.commit([], (work.record_key, work.grant_key, work.volume_key))
@@ -257,6 +259,13 @@ class VolumeSteps:
             generation=work.generation,
         )
         work.commit([(work.record_key, record), (work.volume_key, status), (work.grant_key, Grant(uid=uid))])
+
+    def _intend_extend(self, work: _Work, memory: Memory) -> None:
+        """V3. What the driver refused earlier is asked anew."""
+        after = work.record.model_copy(update={"intent": Intent.EXTEND, "target_gib": work.spec.size_gib})
+        status = work.status.model_copy(update={"phase": VolumePhase.EXTENDING})
+        work.commit([(work.record_key, after), (work.volume_key, status)])
+        memory.refused, memory.refused_gib = "", 0
 
     def _update_volume(self, work: _Work) -> None:
         """V8: follow what the wish says about the volume as a whole, or that there is none."""

@@ -38,19 +38,22 @@ def plan_volume(view: VolumeView) -> Plan:
                 Do.RESTORE_HOLDERS, f"{lost}/{view.volume} is missing: put it back from its twin", commits=_lists(view)
             )
         )
+    return _plan(view)
+
+
+def _plan(view: VolumeView) -> Plan:
+    """The first step that there is; and all there is to say, for the step may fail, and then it is told."""
+    step = None
     sayings: list[Saying] = []
     for holder in _holders(view):
         node = view.nodes.get(holder.node, NodeView())
-        step = _carry_on(view, node, holder)
+        step = step or _carry_on(view, node, holder)
         sayings += _about_holder(view, node, holder)
-        if step is not None:
-            return Plan(step, tuple(sayings))
-    step, more = _plan_existence(view)
-    sayings += more
-    if step is not None:
-        return Plan(step, tuple(sayings))
-    step, more = _plan_grants(view)
-    return Plan(step, tuple(sayings + more))
+    for part in (_plan_existence, _plan_grants):
+        further, more = part(view)
+        step = step or further
+        sayings += more
+    return Plan(step, tuple(sayings))
 
 
 # --- doubt ---------------------------------------------------------------------------------------------------------------
@@ -282,9 +285,12 @@ class _Existence:
         return spec is not None and (spec.backend, spec.size_gib, spec.imports) == begun
 
     def finish_extension(self) -> tuple[Step | None, list[Saying]]:
-        if self.view.refused:
-            return None, [Saying("", Aspect.AVAILABLE, "ExtendRefused", self.view.refused, "user")]
-        return self._call(Do.EXTEND, f"extend it to {self.record.target_gib} GiB")
+        """A driver that refused for good is not asked again, and the volume goes on with the size it has."""
+        target = self.record.target_gib
+        if target and target == self.view.refused_gib:
+            why = f"the driver refused {target} GiB for good: it keeps {self.record.size_gib} GiB"
+            return Step(Do.GIVE_UP_EXTEND, why, commits=self.keys), []
+        return self._call(Do.EXTEND, f"extend it to {target} GiB")
 
     def finish_deletion(self) -> tuple[Step | None, list[Saying]]:
         return self._call(Do.DELETE, "delete it on the backend")
@@ -345,6 +351,8 @@ class _Existence:
 
     def _extend(self, spec: SpecView) -> tuple[Step | None, list[Saying]]:
         assert spec.size_gib is not None
+        if self.view.refused and self.view.refused_gib == spec.size_gib:
+            return None, [Saying("", Aspect.AVAILABLE, "ExtendRefused", self.view.refused, "user")]
         if not self.view.backend.extends:
             message = f"the driver of backend {spec.backend} can't extend volumes"
             return None, [Saying("", Aspect.ACCEPTED, "ExtendUnsupported", message, "user")]

@@ -72,6 +72,8 @@ class Memory:
     refused: str = ""
     refused_generation: int = 0
     """The wish that the driver's terminal answer was about: a new wish is tried anew."""
+    refused_gib: int = 0
+    """What it refused to extend the volume to."""
 
 
 class Around(NamedTuple):
@@ -118,6 +120,7 @@ def volume_view(see: See, volume: str, around: Around, backend: BackendView, mem
         unexported=frozenset(memory.unexported),
         lost=frozenset(memory.lost),
         refused=memory.refused if memory.refused_generation == generation else "",
+        refused_gib=memory.refused_gib,
         deletion_paused=around.deletion_paused(volume) if spec is None and goes else "",
     )
 

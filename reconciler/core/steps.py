@@ -34,6 +34,7 @@ class Do(Enum):
     DELETE = "V6"
     FORGET_VOLUME = "V7"
     UPDATE_VOLUME = "V8"
+    GIVE_UP_EXTEND = "V9"
     # the node, for an attachment
     INSPECT = "look at the host"
     CLAIM = "N1"

@@ -142,6 +142,8 @@ class VolumeView:
     """Epochs whose export the audit did not find at the driver."""
     refused: str = ""
     """A terminal answer of the driver to the volume's present spec."""
+    refused_gib: int = 0
+    """The size that it refused to extend the volume to, whatever the spec said then; 0: none since this was last intended."""
     deletion_paused: str = ""
     """Why its data stays although its wish is gone (`core.mass`)."""
 

@@ -251,8 +251,10 @@ def array_refuses(state: State, op: Op) -> bool:
 
 
 def refused(state: State, op: Op) -> State:
-    """The controller remembers which wish was refused."""
-    return with_controller(state, state.controller._replace(op=None, refused=op.generation))
+    """The controller remembers which wish was refused, and which size."""
+    target = state.volume.record.target if state.volume.record else 0
+    memory = state.controller._replace(op=None, refused=op.generation, refused_size=target)
+    return with_controller(state, memory)
 
 
 def _specs(load: Load, rules: Rules, state: State) -> Iterator[Next]:

@@ -65,7 +65,8 @@ class Planners:
     def for_volume(self, seen: State) -> Move | None:
         """The controller's next step."""
         memory = seen.controller
-        asked = (seen.nodes, seen.volume, memory.epoch, memory.marks, memory.refused, seen.array.cuts)
+        remembered = (memory.epoch, memory.marks, memory.refused, memory.refused_size)
+        asked = (seen.nodes, seen.volume, seen.array.cuts, remembered)
         if asked not in self._volume_moves:
             step = self._rules.plan_volume(volume_view(seen.nodes, seen.volume, memory, cuts=seen.array.cuts))
             self._volume_moves[asked] = _move(step, seen.volume) if step else None
@@ -156,6 +157,7 @@ def volume_view(
         unexported=marked(UNEXPORTED),
         lost=marked(LOST),
         refused="the array is full" if memory.refused == generation else "",
+        refused_gib=memory.refused_size,
     )
 
 

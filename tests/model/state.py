@@ -153,6 +153,8 @@ class Controller(NamedTuple):
     """Of `epoch`: EXPORTED, TERMINATED, UNEXPORTED, LOST."""
     refused: int | None = None
     """The generation of the wish that the driver refused; 0 where there was none any more."""
+    refused_size: int = 0
+    """GiB that it refused to extend to."""
     op: Op | None = None
 
 

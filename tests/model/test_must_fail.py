@@ -115,6 +115,16 @@ VOLUME_VARIANTS = {
         variants.ForgetsOnDelete, Load(Budget(specs=2, wishes=1), "without volume", nodes=1), DATA_LOST
     ),
     "users do not wait": missing(variants.UsersDoNotWait, Load(Budget(specs=3), "without volume", nodes=1), DATA_LOST),
+    "keeps refused extensions": missing(
+        variants.KeepsRefusedExtensions,
+        Load(Budget(specs=3, wishes=1), "without volume", nodes=1, sizes=(1, 2), room=1),
+        STUCK,
+    ),
+    "refuses whatever is wished": missing(
+        variants.RefusesWhateverIsWished,
+        Load(Budget(specs=3), "without volume", nodes=1, sizes=(1, 2, 3), room=2),
+        STUCK,
+    ),
     "extends what is held": missing(
         variants.ExtendsHeld, Load(Budget(specs=2, wishes=1), "without volume", nodes=1, sizes=(1, 2)), EXTENDED_IN_USE
     ),

@@ -101,7 +101,8 @@ class Transactions:
         state = with_volume(state, state.volume._replace(record=record))
         state = with_node(state, move.node, state.nodes[move.node]._replace(connection=None))
         if state.controller.epoch == move.epoch:
-            state = with_controller(state, Controller(refused=state.controller.refused))
+            memory = state.controller
+            state = with_controller(state, Controller(refused=memory.refused, refused_size=memory.refused_size))
         return state, ""
 
     # --- the controller, for the volume itself
@@ -117,7 +118,14 @@ class Transactions:
         spec, record = seen.volume.spec, seen.volume.record
         assert spec is not None
         assert record is not None
+        state = with_controller(state, state.controller._replace(refused=None, refused_size=0))
         return self._intend(state, seen, record._replace(intent="extend", target=spec.size), EXTENDING), ""
+
+    def give_up_extend(self, state: State, seen: State, move: Move) -> Outcome:
+        """V9."""
+        record = seen.volume.record
+        assert record is not None
+        return self._intend(state, seen, record._replace(intent="", target=0), AVAILABLE), ""
 
     def intend_delete(self, state: State, seen: State, move: Move) -> Outcome:
         record = seen.volume.record

@@ -379,23 +379,22 @@ class ExtendsHeld(Rules):
         return step
 
 
-class RefusedExtensionsEnd(Rules):
-    """Proposed: a refused extension is given up, in the record too, instead of being tried again for ever."""
+class KeepsRefusedExtensions(Rules):
+    """An extension that the driver refused stays in the record, and is tried again with each new wish."""
 
     def plan_volume(self, view: VolumeView) -> Step | None:
         record = view.record
-        if view.refused and isinstance(record, RecordView) and record.intent is Intent.EXTEND:
-            rests_on = (Family.GRANT, Family.VOLUME, Family.RECORD, Family.DESIRED_VOLUME)
-            keys = tuple(Key(family, (view.volume,)) for family in rests_on)
-            return Step(Do.UPDATE_VOLUME, "the driver refused to extend it: it keeps its size", commits=keys)
-        if view.refused and isinstance(view.spec, SpecView) and isinstance(record, RecordView):
-            view = replace(view, spec=replace(view.spec, size_gib=record.size_gib))
+        if isinstance(record, RecordView) and record.intent is Intent.EXTEND:
+            return None if view.refused else plan_volume(replace(view, refused_gib=0)).step
         return plan_volume(view).step
 
-    def update_volume(self, state: State, seen: State, move: Move) -> Outcome:
-        state, broken = super().update_volume(state, seen, move)
-        record = state.volume.record
-        assert record is not None
-        intent = "" if record.intent == "extend" else record.intent
-        record = record._replace(intent=intent, target=record.target if intent else 0)
-        return with_volume(state, state.volume._replace(record=record)), broken
+
+class RefusesWhateverIsWished(Rules):
+    """The size that was refused is not looked at: a wish that came meanwhile counts as refused too."""
+
+    def plan_volume(self, view: VolumeView) -> Step | None:
+        spec, record = view.spec, view.record
+        extending = isinstance(record, RecordView) and record.intent is Intent.EXTEND
+        if isinstance(spec, SpecView) and view.refused_gib and not extending:
+            view = replace(view, refused_gib=spec.size_gib or 0)
+        return plan_volume(view).step
