@@ -24,9 +24,17 @@ from schema.summary import State
 @click.argument("node")
 @click.argument("volume")
 @click.option("--mode", type=click.Choice(["rw", "ro"]), help="Read and write, or read only.  [default: rw]")
+@click.option(
+    "--min-paths",
+    type=click.IntRange(1, 256),
+    metavar="N",
+    help="Attached only once N paths to the storage are live.  [default: 1]",
+)
 @click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="A label; may be repeated.")
 @click.pass_obj
-def attach(session: Session, node: str, volume: str, mode: str | None, labels: tuple[str, ...]) -> None:
+def attach(
+    session: Session, node: str, volume: str, mode: str | None, min_paths: int | None, labels: tuple[str, ...]
+) -> None:
     """Wish for a volume on a node.
 
     Returns as soon as the wish is stored; brickctl wait attachment NODE/VOLUME --for=attached waits for the rest.
@@ -35,7 +43,7 @@ def attach(session: Session, node: str, volume: str, mode: str | None, labels: t
     reader = Reader(session.store, session.keyspace)
     known = reader.together([key])
     known.must_see(key.family)
-    spec = _merged(known.value(key, AttachmentSpec), label(key), mode, dict(_label(each) for each in labels))
+    spec = _merged(known.value(key, AttachmentSpec), label(key), mode, min_paths, dict(_label(each) for each in labels))
     word = outcome(known, key, spec)
     if word != "unchanged":
         write(session.store, known, [Change(key, spec)])
@@ -45,7 +53,11 @@ def attach(session: Session, node: str, volume: str, mode: str | None, labels: t
 
 
 def _merged(
-    present: AttachmentSpec | Malformed | None, name: str, mode: str | None, labels: dict[str, str]
+    present: AttachmentSpec | Malformed | None,
+    name: str,
+    mode: str | None,
+    min_paths: int | None,
+    labels: dict[str, str],
 ) -> AttachmentSpec:
     """The wish that is there with what was asked for on top. A mode is not changed under a device in use."""
     said = present.model_dump(exclude_unset=True) if isinstance(present, AttachmentSpec) else {}
@@ -55,6 +67,8 @@ def _merged(
         )
     if mode is not None:
         said["mode"] = mode
+    if min_paths is not None:
+        said["min_paths"] = min_paths
     if labels:
         said["labels"] = {**said.get("labels", {}), **labels}
     spec = AttachmentSpec.model_validate(said)

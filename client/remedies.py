@@ -82,6 +82,20 @@ REMEDIES: dict[str, tuple[str, ...]] = {
         "look at it on {node}: lsblk -o NAME,SIZE,WWN,SERIAL; multipath -ll",
         "once the stale device or mapping is gone, it is tried again by itself",
     ),
+    "PathsMissing": (
+        "reads and writes go on over the paths that are left; a path that comes back is taken up again by itself",
+        "see which are missing: ssh {node} 'multipath -ll; iscsiadm -m session -P 1'",
+    ),
+    "NoPathLive": (
+        "reads and writes wait, or fail, as no_path_retry of multipathd on {node} says; nothing is lost by waiting",
+        "a path that comes back is taken up by itself",
+        "see why on {node}: multipath -ll; iscsiadm -m session -P 1; ping the portals of backend {backend}",
+    ),
+    "TooFewPaths": (
+        "it waits as designed, and takes up by itself whatever portal answers again; the device is there meanwhile",
+        "see which are missing: ssh {node} 'multipath -ll; iscsiadm -m session -P 1'",
+        "to be content with fewer: brickctl attach {node} {volume} --min-paths 1",
+    ),
     "DuplicateInitiator": (
         "give {node} an identifier of its own (a cloned host keeps the original's), then restart its daemon:",
         "  iSCSI: echo InitiatorName=$(iscsi-iname) > /etc/iscsi/initiatorname.iscsi; systemctl restart iscsid brickwork-node",

@@ -55,6 +55,8 @@ class AttachmentSpec(Spec):
     """`desired/attachments/<node>/<volume>`: the volume belongs on the node. `{}` is enough."""
 
     mode: Literal["rw", "ro"] = "rw"
+    min_paths: int = Field(default=1, ge=1, le=256)
+    """It counts as attached once so many paths to the storage have been live at a time. Fewer later only make it degraded."""
     labels: dict[str, str] = {}
 
 
@@ -160,6 +162,8 @@ class AttachmentStatus(Stored):
     read_only: bool = False
     paths_live: int | None = None
     paths_total: int | None = None
+    min_paths_reached: bool = False
+    """The wish's `min_paths` were live at some time since the device was connected."""
     conditions: tuple[Condition, ...] = ()
     next_try: str | None = None
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from reconciler.controllers.host import Host
-from reconciler.controllers.node_steps import NodeSteps
+from reconciler.controllers.node_steps import NodeSteps, PathsNotAdded
 from reconciler.controllers.snapshot import Conflict, Snapshot, Writer
 from reconciler.controllers.vanished import VanishedAttachments
 from reconciler.controllers.verdicts import rfc3339
@@ -97,7 +97,8 @@ class NodeReconciler:
 
     def _view(self, volume: str, snapshot: Snapshot) -> AttachmentView:
         on_host = self._host.on_host(volume, snapshot)
-        return attachment_view(snapshot.see, self._node, volume, self._boot.current(), on_host)
+        paths = self._steps.paths_to_add(volume)
+        return attachment_view(snapshot.see, self._node, volume, self._boot.current(), on_host, paths_to_add=paths)
 
     def _act(self, volume: str, step: Step, snapshot: Snapshot) -> Result:
         started = self._clock.now()
@@ -109,6 +110,8 @@ class NodeReconciler:
             error = busy
             self._steps.tell(volume, snapshot, busy, None)
             return After(BUSY_LOOK_S)
+        except PathsNotAdded as caught:
+            error = caught  # the attachment is as it was; its next look tells
         except PortError as caught:
             error = caught
             if not isinstance(caught, Conflict):
@@ -132,7 +135,8 @@ class NodeReconciler:
             return After(due_s)
         self._steps.verify(volume, snapshot)
         known = self._host.known(volume)
-        return After(self._verify_s) if known and known.on_host is OnHost.PRESENT else Again()
+        gone = known is None or known.on_host is not OnHost.PRESENT
+        return Again() if gone or self._steps.paths_to_add(volume) else After(self._verify_s)
 
     # --- the node itself
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from reconciler.controllers.host import Host, Known
+from reconciler.controllers.missing_paths import MissingPaths
 from reconciler.controllers.snapshot import Conflict, Snapshot, Writer
 from reconciler.controllers.verdicts import rfc3339
 from reconciler.core.mass import DETACHES_PAUSED
@@ -25,7 +26,11 @@ from reconciler.runtime.ports import (
     Target,
 )
 from schema.keys import Family, Key
-from schema.models import AttachmentPhase, AttachmentStatus, Claim, Condition, Connection
+from schema.models import AttachmentPhase, AttachmentSpec, AttachmentStatus, Claim, Condition, Connection
+
+
+class PathsNotAdded(Retryable):
+    """The device keeps the paths that it has. Nothing else waits for this: it is tried again by its own back-off."""
 
 
 class NodeSteps:
@@ -53,6 +58,7 @@ class NodeSteps:
         self._boot = boot
         self._clock = clock
         self._failpoint = failpoint
+        self._missing = MissingPaths()
 
     def carry_out(self, step: Step, volume: str, snapshot: Snapshot) -> None:
         """Do the step. Raises Conflict when its facts changed, otherwise the store's and the host's errors."""
@@ -69,6 +75,8 @@ class NodeSteps:
                 self._connect(step, volume, snapshot)
             case Do.REPORT:
                 self._report(step, volume, snapshot)
+            case Do.ADD_PATHS:
+                self._add_paths(volume, snapshot)
             case Do.DISCONNECT:
                 self._disconnect(step, volume, snapshot)
             case Do.RELEASE:
@@ -113,9 +121,7 @@ class NodeSteps:
         if known.fault is not None:
             self.tell(volume, snapshot, known.fault, None)
         elif known.device is not None:
-            kept = tuple(each for each in status.conditions if each.reason == DETACHES_PAUSED)
-            after = status.model_copy(update={**_device_fields(known.device), "conditions": kept})
-            self._rewrite(volume, snapshot, status, after)
+            self._rewrite(volume, snapshot, status, self._with_device(status, known.device, volume, snapshot))
 
     # --- attaching
 
@@ -160,8 +166,32 @@ class NodeSteps:
         connection = self._connection(volume, snapshot)
         status = self._status(AttachmentPhase.ATTACHED, connection.uid, connection.epoch, volume, snapshot)
         protocol = (connection.conn_info or {}).get("driver_volume_type")
-        status = status.model_copy(update={"protocol": protocol, **_device_fields(device)})
+        status = self._with_device(status.model_copy(update={"protocol": protocol}), device, volume, snapshot)
         self._writer.commit(snapshot, step.commits, [(self._key(Family.ATTACHMENT, volume), status)])
+
+    # --- missing paths
+
+    def paths_to_add(self, volume: str) -> bool:
+        """Whether portals of missing paths answered at the last look, and it is time to try."""
+        known = self._host.known(volume)
+        return self._missing.due(volume, known.device if known else None, self._clock.now())
+
+    def _add_paths(self, volume: str, snapshot: Snapshot) -> None:
+        """N11. What is known of the device stays true, whatever comes of it: only paths are added."""
+        target, note = self._host.target(volume, snapshot), self._host.note(volume)
+        status = snapshot.value(self._key(Family.ATTACHMENT, volume), AttachmentStatus)
+        if target is None or status is None:
+            raise Conflict("neither a note nor a connection says where its paths go")
+        try:
+            device = self._connector.add_paths(target, note.details if note else None)
+        except PortError as error:
+            self._missing.tried(volume, self._clock.now(), str(error))
+            self._host.doubt(volume)
+            raise PathsNotAdded(f"paths could not be added: {error}") from error
+        self._failpoint("ADD_PATHS:called")
+        self._missing.tried(volume, self._clock.now())
+        self._host.learn(volume, Known(OnHost.PRESENT, device, looked_at_s=self._clock.now()))
+        self._rewrite(volume, snapshot, status, self._with_device(status, device, volume, snapshot))
 
     # --- detaching
 
@@ -184,6 +214,7 @@ class NodeSteps:
             raise
         self._failpoint("DISCONNECT:called")
         self._host.gone(volume)
+        self._missing.whole(volume)
 
     def _release(self, step: Step, volume: str, snapshot: Snapshot) -> None:
         """N5: the claim goes and `Released(e)` is said, in one transaction. Final for this epoch."""
@@ -220,6 +251,27 @@ class NodeSteps:
         conditions = (told, *others) if why else others
         self._rewrite(volume, snapshot, status, status.model_copy(update={"conditions": conditions}))
         return True
+
+    def _with_device(
+        self, status: AttachmentStatus, device: Device, volume: str, snapshot: Snapshot
+    ) -> AttachmentStatus:
+        """The status with what is seen of the device now."""
+        whole = device.paths_live >= device.paths_total
+        if whole:
+            self._missing.whole(volume)
+        wish = snapshot.value(self._key(Family.DESIRED_ATTACHMENT, volume), AttachmentSpec)
+        enough = wish is not None and device.paths_live >= wish.min_paths
+        now = rfc3339(self._clock.wall())
+        kept = tuple(each for each in status.conditions if each.reason == DETACHES_PAUSED)
+        degraded = () if whole else (_degraded(device, status, now, self._missing.fault(volume)),)
+        return status.model_copy(
+            update={
+                **_device_fields(device),
+                "min_paths_reached": status.min_paths_reached or enough,
+                "conditions": (*kept, *degraded),
+                "next_try": None,
+            }
+        )
 
     def _rewrite(self, volume: str, snapshot: Snapshot, before: AttachmentStatus, after: AttachmentStatus) -> None:
         if after != before:
@@ -260,7 +312,6 @@ def _note(target: Target, connection: Connection) -> Note:
 
 def _device_fields(device: Device) -> dict[str, Any]:
     """What of a verified device goes into the status."""
-    conditions: tuple[Condition, ...] = ()
     return {
         "connected": True,
         "attached": True,
@@ -271,9 +322,21 @@ def _device_fields(device: Device) -> dict[str, Any]:
         "read_only": device.read_only,
         "paths_live": device.paths_live,
         "paths_total": device.paths_total,
-        "conditions": conditions,
-        "next_try": None,
     }
+
+
+def _degraded(device: Device, status: AttachmentStatus, now: str, fault: str) -> Condition:
+    """Which paths are missing, and why the last try to add them failed; `since` is kept while any is missing."""
+    live = device.paths_live
+    message = f"{live}/{device.paths_total} paths are live" + ("" if live else ": reads and writes wait or fail")
+    return Condition(
+        type="Degraded",
+        status="True",
+        reason="PathsMissing" if live else "NoPathLive",
+        message=f"{message}; adding the others failed: {fault}" if fault else message,
+        since=next((each.since for each in status.conditions if each.type == "Degraded"), now),
+        observed_generation=status.generation,
+    )
 
 
 def _condition(error: PortError, status: AttachmentStatus, now: str) -> Condition:

@@ -79,7 +79,7 @@ class _Rules:
             return self._claim(granted.epoch, "the claim is missing while the device is here: put it back")
         if self.status != (AttachmentPhase.ATTACHED, granted.epoch):
             return self._report(granted.epoch)
-        return None
+        return self._add_paths(granted.epoch) if self.view.paths_to_add else None
 
     def _reason_to_detach(self) -> str:
         """R9: each is a fact that somebody stated. Empty: there is none."""
@@ -189,6 +189,12 @@ class _Rules:
     def _connect(self, epoch: int) -> Step:
         confirms = (*self._facts, self._fence, self._wish)
         return Step(Do.CONNECT, "claimed: connect it", epoch=epoch, confirms=confirms, commits=self._facts)
+
+    def _add_paths(self, epoch: int) -> Step:
+        """N11. Only under a claim and a grant of this boot, confirmed like a connect: it logs in as that does."""
+        confirms = (*self._facts, self._fence, self._wish)
+        why = "paths are missing, and their portals answer: add them"
+        return Step(Do.ADD_PATHS, why, epoch=epoch, confirms=confirms, commits=(self._key(Family.ATTACHMENT),))
 
     def _report(self, epoch: int) -> Step:
         return Step(Do.REPORT, "connected and verified: say so", epoch=epoch, commits=self._facts)

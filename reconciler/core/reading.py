@@ -210,7 +210,9 @@ def _cordon(intent: NodeSpec | Bad | None) -> str | None:
 # --- the node's side -----------------------------------------------------------------------------------------------------
 
 
-def attachment_view(see: See, node: str, volume: str, boot: str, device: OnHost) -> AttachmentView:
+def attachment_view(
+    see: See, node: str, volume: str, boot: str, device: OnHost, *, paths_to_add: bool = False
+) -> AttachmentView:
     """Everything the node knows of one volume. Reads only what a node may read (DESIGN 2)."""
     published = _value(see, Key(Family.NODE, (node,)), NodeRecord)
     connection = see(Key(Family.CONNECTION, (node, volume)))
@@ -226,6 +228,7 @@ def attachment_view(see: See, node: str, volume: str, boot: str, device: OnHost)
         claim=_claim(see, node, volume, uid),
         status=_status(see, node, volume, uid),
         device=device,
+        paths_to_add=paths_to_add,
     )
 
 

@@ -43,6 +43,7 @@ class Do(Enum):
     DISCONNECT = "N4"
     RELEASE = "N5"
     WITHDRAW = "N6"
+    ADD_PATHS = "N11"
     # the node, for itself
     PUBLISH = "N0"
     MINT_BOOT = "N10"

@@ -178,6 +178,8 @@ class AttachmentView:
     device: OnHost = OnHost.UNKNOWN
     paused: str = ""
     """Why it stays although its wish is gone (`core.mass`)."""
+    paths_to_add: bool = False
+    """Paths of the device are missing whose portals answer, and it is time to try."""
 
 
 OTHER_UID: Final = -1

@@ -361,6 +361,8 @@ class Device:
     paths_total: int
     read_only: bool
     details: Mapping[str, Any]
+    portals_back: Sequence[str] = ()
+    """Portals that answer, and that no path of the device goes through: `add_paths` may help. Told by `inspect` only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,6 +391,11 @@ class Connector(Protocol):
     def inspect(self, target: Target, details: Mapping[str, Any] | None) -> Device | None:
         """Look only: the device as it is now, or None when it is *proven* that nothing of this target is on the host.
         Raises IdentityMismatch when a device is there that is not the promised one. `details` is the known device's, if any."""
+        ...
+
+    def add_paths(self, target: Target, details: Mapping[str, Any] | None) -> Device:
+        """Connect through what portals answer now, to a device that is here already and may be in use: nothing of it is
+        removed or replaced, whatever goes wrong. Returns as `connect` does; raises Retryable when no such device is here."""
         ...
 
     def disconnect(self, target: Target, details: Mapping[str, Any] | None, *, flush: bool = True) -> None:

@@ -127,8 +127,36 @@ class Case:
         return f"{status.paths_live}/{status.paths_total}" if status and known else None
 
     @property
+    def attached(self) -> bool:
+        """Wanted, granted, and the node says that the device is there and verified."""
+        return self.wished and self.mine and self.said is AttachmentPhase.ATTACHED
+
+    @property
+    def live(self) -> int | None:
+        return self.status.paths_live if self.status else None
+
+    @property
+    def total(self) -> int:
+        return (self.status.paths_total or 0) if self.status else 0
+
+    @property
     def degraded(self) -> bool:
-        return bool(self.paths and self.status and (self.status.paths_live or 0) < (self.status.paths_total or 0))
+        return self.live is not None and self.live < self.total
+
+    @property
+    def min_paths(self) -> int:
+        return self.facts.wish.min_paths if isinstance(self.facts.wish, AttachmentSpec) else 1
+
+    @property
+    def too_few_paths(self) -> bool:
+        """Attached, and there were never as many live paths as the wish asks for. Fewer than that later only degrade it."""
+        reached = self.status is not None and self.status.min_paths_reached
+        return self.attached and not reached and self.live is not None and self.live < self.min_paths
+
+    def told_of_paths(self, reason: str = "") -> Condition | None:
+        """What the node says about missing paths; under another reason, where the row knows better."""
+        told = next((each for each in self.status.conditions if each.type == "Degraded"), None) if self.status else None
+        return told.model_copy(update={"reason": reason, "message": ""}) if told and reason else told
 
     def fill(self, template: str) -> str:
         """A template with this attachment's names."""
@@ -142,6 +170,9 @@ class Case:
             fault=self.backend_fault,
             wish=facts.wish if isinstance(facts.wish, Malformed) else "",
             said=self.said or "nothing",
+            live=self.live,
+            total=self.total,
+            min_paths=self.min_paths,
             epoch=self.holder.epoch if self.holder else self.claim.epoch if self.claim else "",
             boot=self.claim.boot if self.claim else self.holder.boot if self.holder else "",
         )

@@ -21,6 +21,8 @@ class _Conditions:
         self.finding = finding
         self.doubt = finding.state is State.UNCERTAIN
         self.attached = finding.state is State.ATTACHED
+        self.waits_for_paths = finding.reason == "TooFewPaths"
+        self.no_path = case.degraded and case.live == 0
         self.told = case.verdict.conditions if case.verdict else ()
         self.seen = case.status.conditions if case.status else ()
         self.answered = case.verdict.generation if case.verdict else case.facts.generation
@@ -74,17 +76,19 @@ class _Conditions:
         return self._make(kind, "True" if value else "False", yes if value else no, "", self.observed)
 
     def _ready(self) -> Condition:
-        word: ConditionStatus = "Unknown" if self.doubt else "True" if self.attached else "False"
+        usable = self.attached and not self.no_path
+        word: ConditionStatus = "Unknown" if self.doubt else "True" if usable else "False"
         newest = max(self.answered, self.observed)
         return self._make("Ready", word, self.finding.reason, self.finding.message, newest)
 
     def _degraded(self) -> Condition:
-        if not self.attached:
+        if not self.attached and not self.waits_for_paths:
             word: ConditionStatus = "Unknown" if self.doubt else "False"
             return self._make("Degraded", word, "NotAttached", "", self.observed)
         if self.case.degraded:
-            message = f"{self.case.paths} paths are live"
-            return self._make("Degraded", "True", "PathsMissing", message, self.observed)
+            told = self.case.told_of_paths()
+            reason, message = "NoPathLive" if self.no_path else "PathsMissing", f"{self.case.paths} paths are live"
+            return told or self._make("Degraded", "True", reason, message, self.observed)
         return self._make("Degraded", "False", "AllPathsLive", "", self.observed)
 
     def _make(self, kind: str, word: ConditionStatus, reason: str, message: str, generation: int) -> Condition:

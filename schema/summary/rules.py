@@ -34,6 +34,14 @@ def _paused(case: Case) -> Condition | None:
     return case.complains_of("DetachesPaused")
 
 
+def _paths(case: Case) -> Condition | None:
+    return case.told_of_paths()
+
+
+def _too_few(case: Case) -> Condition | None:
+    return case.told_of_paths("TooFewPaths")
+
+
 def _mismatch(case: Case) -> Condition | None:
     return case.complains_of("IdentityMismatch")
 
@@ -116,7 +124,39 @@ RULES: tuple[_Rule, ...] = (
         _BY,
     ),
     _Rule(
-        lambda c: c.wished and c.mine and c.said is AttachmentPhase.ATTACHED,
+        lambda c: c.too_few_paths and c.total < c.min_paths,
+        State.BLOCKED,
+        "TooFewPaths",
+        "connected to {node} with {live} of {total} paths live; min_paths asks for {min_paths}, which this connection never has",
+        "user",
+        _too_few,
+    ),
+    _Rule(
+        lambda c: c.too_few_paths,
+        State.ATTACHING,
+        "TooFewPaths",
+        "connected to {node} with {live} of {total} paths live; it counts as attached once {min_paths} are",
+        _OPS,
+        _too_few,
+    ),
+    _Rule(
+        lambda c: c.attached and c.degraded and c.live == 0,
+        State.ATTACHED,
+        "NoPathLive",
+        "0/{total} paths are live: reads and writes wait or fail",
+        _OPS,
+        _paths,
+    ),
+    _Rule(
+        lambda c: c.attached and c.degraded and c.verdict_says is None,
+        State.ATTACHED,
+        "PathsMissing",
+        "{live}/{total} paths are live",
+        _OPS,
+        _paths,
+    ),
+    _Rule(
+        lambda c: c.attached,
         State.ATTACHED,
         "Attached",
         "attached to {node}",

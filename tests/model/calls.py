@@ -48,6 +48,8 @@ class Calls(Transactions):
                 return self._remember(state, op, UNEXPORTED) if heard else state, broken
             case Do.CONNECT:
                 return self._connect(state, op, heard), ""
+            case Do.ADD_PATHS:
+                return self._add_paths(state, op), ""
             case Do.DISCONNECT:
                 host = state.hosts[op.node]._replace(device=0)
                 return with_host(state, op.node, host._replace(know=ABSENT) if heard else host), ""
@@ -72,6 +74,13 @@ class Calls(Transactions):
         if heard:
             host = host._replace(know=PRESENT if works else UNKNOWN, op=host.op if works else None)
         return with_host(state, op.node, host)
+
+    def _add_paths(self, state: State, op: Op) -> State:
+        """It logs in like a connect. Whether a device is there was looked at before: by now it may have gone."""
+        host = state.hosts[op.node]
+        if not state.array.maps[op.node] or host.away == OFF:
+            return state
+        return with_host(state, op.node, host._replace(device=host.device or op.epoch, short=False))
 
     def _land_existence(self, state: State, op: Op) -> Outcome:
         record, array = state.volume.record, state.array

@@ -126,6 +126,8 @@ def settled(state: State, *, healed: bool) -> bool:
 def _is_well(state: State, node: int) -> bool:
     keys, host = state.nodes[node], state.hosts[node]
     seen = PRESENT if host.device else ABSENT
+    if host.device and host.short:
+        return False
     return (host.away, host.op, host.know, keys.boot) == (HERE, None, seen, host.boot) and host.boot not in keys.fences
 
 

@@ -121,6 +121,8 @@ def budgeted(load: Load, rules: Rules, state: State) -> Iterator[Next]:
         yield from _fences(with_budget(state, budget._replace(fences=budget.fences - 1)))
     if budget.deletions:
         yield from _deletions(load, rules, with_budget(state, budget._replace(deletions=budget.deletions - 1)))
+    if budget.paths:
+        yield from _lost_paths(with_budget(state, budget._replace(paths=budget.paths - 1)))
     if budget.specs:
         yield from _specs(load, rules, with_budget(state, budget._replace(specs=budget.specs - 1)))
     if budget.losses:
@@ -161,13 +163,20 @@ def _power_cuts(state: State) -> Iterator[Next]:
         if host.away == OFF:
             continue
         asleep = host.device if host.restores else 0
-        dark = host._replace(away=OFF, op=None, know=UNKNOWN, device=0, asleep=asleep)
+        dark = host._replace(away=OFF, op=None, know=UNKNOWN, device=0, asleep=asleep, short=False)
         after = with_host(state, node, dark)._replace(late=tuple(op for op in state.late if not _runs_on(op, node)))
         yield _event(OUTSIDE, f"power cut on {NODES[node]}", _caught_up(after, node))
 
 
 def _runs_on(op: Op, node: int) -> bool:
-    return op.node == node and STEPS[op.do] in (Do.CONNECT, Do.DISCONNECT)
+    return op.node == node and STEPS[op.do] in (Do.CONNECT, Do.DISCONNECT, Do.ADD_PATHS)
+
+
+def _lost_paths(state: State) -> Iterator[Next]:
+    """Not found at the connect, or lost since; their portals are back."""
+    for node, host in enumerate(state.hosts):
+        if host.device and not host.short:
+            yield _event(OUTSIDE, f"{NODES[node]} misses paths", with_host(state, node, host._replace(short=True)))
 
 
 def _partitions(state: State) -> Iterator[Next]:

@@ -18,6 +18,7 @@ CALLS = frozenset(
         Do.DELETE,
         Do.CONNECT,
         Do.DISCONNECT,
+        Do.ADD_PATHS,
     }
 )
 """Steps with an external call, which lands later than it was confirmed."""

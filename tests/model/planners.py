@@ -75,7 +75,7 @@ class Planners:
     def for_node(self, seen: State, index: int) -> Move | None:
         """A node's next step for its attachment."""
         host = seen.hosts[index]
-        asked = (index, seen.nodes[index], host.boot, host.know)
+        asked = (index, seen.nodes[index], host.boot, host.know, host.short)
         if asked not in self._node_moves:
             step = self._rules.plan_node(attachment_view(seen.nodes[index], index, host))
             self._node_moves[asked] = _move(step, seen.volume, index) if step else None
@@ -84,7 +84,7 @@ class Planners:
     def for_boot(self, seen: State, index: int) -> Move | None:
         """A node's next step for itself."""
         host = seen.hosts[index]
-        asked = (index, seen.nodes[index], host.boot, host.know)
+        asked = (index, seen.nodes[index], host.boot, host.know, host.short)
         if asked not in self._boot_moves:
             view = attachment_view(seen.nodes[index], index, host)
             step = self._rules.plan_boot(
@@ -173,6 +173,7 @@ def attachment_view(keys: NodeKeys, index: int, host: Host) -> AttachmentView:
         claim=_claim_view(keys),
         status=_status_view(keys),
         device=ON_HOST[host.know],
+        paths_to_add=host.short,
     )
 
 

@@ -124,6 +124,8 @@ class Host(NamedTuple):
     """At power on the host itself logs in again to what was connected (R11)."""
     asleep: int = 0
     """Ghost: what it will log in to."""
+    short: bool = False
+    """Paths are missing, and their portals answer."""
 
 
 class Array(NamedTuple):
@@ -191,6 +193,7 @@ class Budget(NamedTuple):
     specs: int = 0
     losses: int = 0
     """The array forgets its exports, or an audit says so of one that is there."""
+    paths: int = 0
 
 
 class State(NamedTuple):

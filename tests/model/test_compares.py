@@ -74,6 +74,10 @@ NOT_CAUGHT = {
         "CLAIM commits FENCE",
         "CONNECT confirms FENCE CONNECTION",
     ),
+    "a device that is here already stays of its epoch; no disconnect of it begins while the call is on its way": (
+        "ADD_PATHS confirms DESIRED_ATTACHMENT CLAIM ATTACHMENT CONNECTION FENCE",
+    ),
+    "what this records, the number of paths, is not in the model": ("ADD_PATHS commits ATTACHMENT",),
     "the claim, which is compared, goes before the status changes": ("CONNECT confirms ATTACHMENT",),
 }
 """Why -> step, `confirms` or `commits`, and the keys that can be left out one at a time without anything going wrong."""
@@ -99,6 +103,8 @@ def one_key(start: str = "idle", nodes: int = 2, sizes: tuple[int, ...] = (1,), 
 
 
 LOADS = (
+    one_key("attached", wishes=1, paths=1),
+    one_key("attached", partitions=1, fences=1, paths=1),
     one_key("attached", wishes=2),
     one_key("attached", partitions=1, fences=1),
     one_key("republishing", wishes=1, deletions=1),

@@ -99,6 +99,8 @@ VARIANTS = {
     "late export, and a fence": missing(
         Rules, load("attached, late export", wishes=1, partitions=1, fences=1, late=CONTROLLERS), TWO_WRITERS
     ),
+    "adds paths to what is unclaimed": missing(variants.AddsPathsUnclaimed, load("attached", wishes=1, paths=1), CUT),
+    "late adding of paths": missing(Rules, load("attached", wishes=1, paths=1, late=NODES), CUT),
     "late node call": missing(Rules, load(wishes=3, late=NODES), CUT, WRONG_EPOCH, REVIVED),
 }
 
@@ -134,6 +136,7 @@ HARMLESS = {
     "revoke on the status alone": (variants.RevokesOnTheStatusAlone, load(wishes=2, deletions=1)),
     "claim again, saying so": (variants.ClaimsAgain, load("declined", deletions=1)),
     "disconnect by the connection key": (variants.NeedsTheConnection, load(wishes=2, deletions=1)),
+    "late calls, but none that adds paths": (Rules, load("attached", wishes=1, late=NODES)),
     "forget in two transactions": (variants.ForgetsInTwoTransactions, load(wishes=2, deletions=1)),
     "delete lifted claims": (variants.DeletesLiftedClaims, load("wished", wishes=1, partitions=1, fences=1)),
 }

@@ -30,6 +30,8 @@ FAST = {
     "W=2 STALE=1, one key": Load(Budget(wishes=2, stale=1), lag="one"),
     "W=2 STALE=1, all keys": Load(Budget(wishes=2, stale=1), lag="all"),
     "W=2 LOSS=1": Load(Budget(wishes=2, losses=1)),
+    "W=2 PATHS=2": Load(Budget(wishes=2, paths=2)),
+    "attached, W=1 PATHS=1 STALE=1": Load(Budget(wishes=1, paths=1, stale=1), "attached", lag="one"),
     "W=1 STALE=1 CORDON=2": Load(Budget(wishes=1, stale=1, cordons=2), lag="one"),
 }
 """A second or two each."""
@@ -51,6 +53,10 @@ SLOW = {
     ),
     "no cutting, attached, W=1 OFF=1 FENCE=2 DEL=1": Load(
         Budget(wishes=1, power=1, fences=2, deletions=1), "attached", cuts=False
+    ),
+    "attached, W=1 OFF=1 PATHS=1 DEL=1": Load(Budget(wishes=1, power=1, paths=1, deletions=1), "attached"),
+    "attached, PART=1 FENCE=1 PATHS=1 STALE=1": Load(
+        Budget(partitions=1, fences=1, paths=1, stale=1), "attached", lag="one"
     ),
     "W=3 STALE=1": Load(Budget(wishes=3, stale=1), lag="one"),
     "attached, W=1 OFF=1 STALE=1": Load(Budget(wishes=1, power=1, stale=1), "attached", lag="one"),

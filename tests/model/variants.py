@@ -101,6 +101,16 @@ class NeverDeclines(Rules):
         return None if step and step.do is Do.RELEASE and view.claim is None else step
 
 
+class AddsPathsUnclaimed(Rules):
+    """Paths are added wherever a connection is ready, whether the device is still here and claimed or not."""
+
+    def plan_node(self, view: AttachmentView) -> Step | None:
+        connection = view.connection
+        if view.paths_to_add and isinstance(connection, ConnectionView) and connection.phase is HolderPhase.READY:
+            return Step(Do.ADD_PATHS, "paths are missing", epoch=connection.epoch)
+        return plan_node(replace(view, paths_to_add=False))
+
+
 class EpochsStartAnew(Rules):
     """The counter is in the grant, and goes with the last holder (R2)."""
 

@@ -50,16 +50,25 @@ class FakeHost:
         """A device-mapper map over others."""
         self.disk(upper, dm__uuid=uuid, dm__name=label)
         for name in lower:
-            (self.roots.block(name) / "holders" / upper).mkdir()
-            (self.roots.block(upper) / "slaves" / name).mkdir()
+            self.join(upper, name)
 
-    def iscsi_lun(self, session: int, iqn: str, lun: int, disk: str) -> None:
-        folder = self.session(session, iqn)
+    def join(self, upper: str, lower: str) -> None:
+        """One more below a map."""
+        (self.roots.block(lower) / "holders" / upper).mkdir()
+        (self.roots.block(upper) / "slaves" / lower).mkdir()
+
+    def iscsi_lun(self, session: int, iqn: str, lun: int, disk: str, portal: str = "") -> None:
+        folder = self.session(session, iqn, portal)
         (folder / "device" / f"target{session}:0:0" / f"{session}:0:0:{lun}" / "block" / disk).mkdir(parents=True)
 
-    def session(self, number: int, iqn: str) -> Path:
+    def session(self, number: int, iqn: str, portal: str = "") -> Path:
         folder = self.roots.sys / "class" / "iscsi_session" / f"session{number}"
         self.write(folder / "targetname", iqn)
+        if portal:
+            address, _, port = portal.rpartition(":")
+            connection = folder / "device" / f"connection{number}:0" / "iscsi_connection" / f"connection{number}:0"
+            self.write(connection / "persistent_address", address)
+            self.write(connection / "persistent_port", port)
         return folder
 
     def fc_lun(self, target: str, wwpn: str, lun: int, disk: str) -> None:

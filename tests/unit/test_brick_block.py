@@ -31,6 +31,7 @@ class FakeBrick:
         self.calls: list[str] = []
         self.serves = OURS
         self.disks = ["sda"]
+        self.portals: list[str] = []
         self.multipath = False
         self.removes = True
         self.on_connect: Callable[[], object] = lambda: None
@@ -50,7 +51,9 @@ class FakeBrick:
         for number, disk in enumerate(self.disks):
             if not self.host.roots.block(disk).exists():
                 self.host.scsi(disk, f"naa.{self.serves}", size_bytes=SIZE)
-                self.host.iscsi_lun(number, IQN, LUN, disk)
+                self.host.iscsi_lun(number, IQN, LUN, disk, self.portals[number] if self.portals else "")
+                if self.host.roots.block("dm-0").exists():
+                    self.host.join("dm-0", disk)
         if multipath and not self.host.roots.block("dm-0").exists():
             self.host.stack("dm-0", self.disks, uuid=f"mpath-3{self.serves}", label=f"3{self.serves}")
             self.host.write(self.host.roots.block("dm-0") / "size", str(SIZE // 512))

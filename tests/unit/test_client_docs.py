@@ -19,6 +19,7 @@ from pathlib import Path
 from client.exits import Exit
 from client.main import COMMANDS
 from schema.keys import Family
+from schema.models import Condition
 from tests.unit.client_world import World
 
 PAGE = Path(__file__).parents[2] / "docs" / "CLIENT.md"
@@ -54,6 +55,16 @@ def moving() -> World:
     return world
 
 
+def degraded() -> World:
+    """One of two portals died a minute ago."""
+    world = attached()
+    lost = Condition(
+        type="Degraded", status="True", reason="PathsMissing", message="1/2 paths are live", since=world.stamp(60)
+    )
+    world.said("Attached", lost, device="/dev/dm-0", paths_live=1, min_paths_reached=True)
+    return world
+
+
 def dead() -> World:
     """web-1 died with the volume."""
     world = attached()
@@ -70,7 +81,9 @@ def doomed() -> World:
     return world
 
 
-WORLDS: dict[str, Callable[[], World]] = {each.__name__: each for each in (attached, ready, moving, dead, doomed)}
+WORLDS: dict[str, Callable[[], World]] = {
+    each.__name__: each for each in (attached, ready, moving, degraded, dead, doomed)
+}
 
 
 def play(page: str) -> str:

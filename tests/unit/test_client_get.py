@@ -66,7 +66,7 @@ def test_json_and_yaml_hold_spec_and_status(world: World) -> None:
     one = json.loads(world.ok("get", "attachment", "web-1/data", "-o", "json"))
     assert (one["kind"], one["spec"], one["status"]["state"]) == (
         "Attachment",
-        {"mode": "rw", "labels": {}},
+        {"mode": "rw", "min_paths": 1, "labels": {}},
         "Attached",
     )
     assert one["status"]["conditions"][0]["type"] == "Accepted"
@@ -92,7 +92,7 @@ def test_jsonpath(world: World) -> None:
     assert world.ok("get", "attachments", "-o", "jsonpath={.items[*].status.state}") == "Attached\nPending\n"
     assert (
         world.ok("get", "attachments", "-o", "jsonpath=$.items[?(@.node=='web-2')].spec")
-        == '{"mode": "rw", "labels": {}}\n'
+        == '{"mode": "rw", "min_paths": 1, "labels": {}}\n'
     )
     assert world.run("get", "attachment", "web-2/data", "-o", path).exit_code == 1
     assert world.run("get", "attachments", "-o", "jsonpath=.items[").exit_code == 2

@@ -59,6 +59,14 @@ def facts(**given: Any) -> AttachmentFacts:
 
 
 READY, EXPORTING, REVOKED = (holder("ready"),), (holder("exporting"),), (holder("revoked"),)
+TWO_PATHS = AttachmentSpec(min_paths=2)
+
+
+def paths(live: int, total: int, reached: bool) -> AttachmentStatus:
+    """Attached, with so many paths; `reached`: there were once as many as asked for."""
+    return status("Attached", paths_live=live, paths_total=total, min_paths_reached=reached)
+
+
 BUSY = condition("Released", "DeviceBusy", "in use: mounted at /srv")
 PAUSED = condition("Released", "DetachesPaused", "4 of 4 wishes are gone")
 
@@ -72,6 +80,28 @@ TABLE: list[tuple[str, str, str, dict[str, Any]]] = [
     ("Exported", "WaitingForNode", "node web-1", {"holders": READY}),
     ("Attaching", "Connecting", "node web-1", {"holders": READY, "claim": claim(), "status": status("Attaching")}),
     ("Attached", "Attached", "", {"holders": READY, "claim": claim(), "status": status("Attached")}),
+    # its paths
+    ("Attached", "PathsMissing", "operator", {"holders": READY, "claim": claim(), "status": paths(1, 2, True)}),
+    ("Attached", "NoPathLive", "operator", {"holders": READY, "claim": claim(), "status": paths(0, 2, True)}),
+    ("Attached", "NoPathLive", "operator", {"holders": READY, "claim": claim(), "status": paths(0, 1, True)}),
+    ("Attached", "ModeDiffers", "user", {
+        "holders": READY, "claim": claim(), "status": paths(1, 2, True), "verdict": verdict("Accepted", "ModeDiffers"),
+    }),
+    ("Attached", "NoPathLive", "operator", {
+        "holders": READY, "claim": claim(), "status": paths(0, 2, True), "verdict": verdict("Accepted", "ModeDiffers"),
+    }),
+    ("Attaching", "TooFewPaths", "operator", {
+        "wish": TWO_PATHS, "holders": READY, "claim": claim(), "status": paths(1, 2, False),
+    }),
+    ("Attached", "PathsMissing", "operator", {
+        "wish": TWO_PATHS, "holders": READY, "claim": claim(), "status": paths(1, 2, True),
+    }),
+    ("Attached", "Attached", "", {"wish": TWO_PATHS, "holders": READY, "claim": claim(), "status": paths(2, 2, False)}),
+    ("Attached", "PathsMissing", "operator", {"holders": READY, "claim": claim(), "status": paths(1, 2, False)}),
+    ("Blocked", "TooFewPaths", "user", {
+        "wish": TWO_PATHS, "holders": READY, "claim": claim(), "status": paths(1, 1, False),
+    }),
+    ("Detaching", "Disconnecting", "node web-1", {"wish": None, "holders": READY, "claim": claim(), "status": paths(1, 2, False)}),
     (
         "Detaching",
         "Disconnecting",
@@ -223,6 +253,37 @@ def test_an_attachment_tells_where_it_is() -> None:
     assert _words(told.conditions)["Degraded"] == ("True", "PathsMissing")
 
 
+@pytest.mark.parametrize(
+    ("given", "ready", "degraded"),
+    [
+        ({"status": paths(2, 2, True)}, ("True", "Attached"), ("False", "AllPathsLive")),
+        ({"status": paths(1, 2, True)}, ("True", "PathsMissing"), ("True", "PathsMissing")),
+        ({"status": paths(0, 2, True)}, ("False", "NoPathLive"), ("True", "NoPathLive")),
+        ({"status": paths(1, 2, False), "wish": TWO_PATHS}, ("False", "TooFewPaths"), ("True", "PathsMissing")),
+        ({"status": paths(1, 1, False), "wish": TWO_PATHS}, ("False", "TooFewPaths"), ("False", "AllPathsLive")),
+    ],
+)
+def test_missing_paths_show_in_the_conditions(
+    given: dict[str, Any], ready: tuple[str, str], degraded: tuple[str, str]
+) -> None:
+    """Degraded while any is missing; Ready as long as one is live, once there were `min_paths` (A41, A42)."""
+    told = _words(summarise_attachment(facts(holders=READY, claim=claim(), **given)).conditions)
+    assert (told["Ready"], told["Degraded"]) == (ready, degraded)
+    assert told["Verified"][0] == "True"
+
+
+def test_the_node_tells_since_when_paths_are_missing_and_why() -> None:
+    """What it says of the last try to add them is passed on, under whichever reason the attachment has."""
+    why = Condition(type="Degraded", status="True", reason="PathsMissing", message="1/2; login refused", since=SINCE)
+    seen = status("Attached", why, paths_live=1, paths_total=2)
+    told = summarise_attachment(facts(holders=READY, claim=claim(), status=seen))
+    assert (told.reason, told.message, told.since) == ("PathsMissing", "1/2; login refused", SINCE)
+    waits = summarise_attachment(facts(wish=TWO_PATHS, holders=READY, claim=claim(), status=seen))
+    assert (waits.reason, waits.since) == ("TooFewPaths", SINCE)
+    assert "1 of 2 paths" in waits.message
+    assert next(each for each in waits.conditions if each.type == "Degraded") == why
+
+
 def test_conditions_follow_the_keys() -> None:
     """Accepted to Released answer with a reason at each stage."""
     attached = summarise_attachment(facts(holders=READY, claim=claim(), status=status("Attached")))
@@ -260,6 +321,7 @@ STATUSES = st.builds(
     path=st.sampled_from([None, "/dev/brickwork/data"]),
     paths_live=st.sampled_from([None, 0, 1]),
     paths_total=st.sampled_from([None, 2]),
+    min_paths_reached=st.booleans(),
     conditions=CONDITIONS,
     next_try=TRIES,
 )
@@ -272,7 +334,7 @@ CONNECTIONS = st.builds(
 )
 FACTS = st.builds(
     facts,
-    wish=st.sampled_from([None, WISH, AttachmentSpec(mode="ro"), BAD]),
+    wish=st.sampled_from([None, WISH, AttachmentSpec(mode="ro"), TWO_PATHS, BAD]),
     verdict=st.none() | VERDICTS | st.just(BAD),
     holders=st.none() | st.lists(HOLDER, max_size=2).map(tuple) | st.just(BAD),
     connection=st.none() | CONNECTIONS | st.just(BAD),

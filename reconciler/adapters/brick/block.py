@@ -11,13 +11,16 @@ import contextlib
 import fcntl
 import os
 import struct
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from reconciler.adapters.brick import identity, locate, paths, portals, sysfs, tools, ways
+from reconciler.adapters.brick import identity, locate, paths, sysfs, tools, ways
 from reconciler.adapters.brick.identity import Identity
 from reconciler.adapters.brick.inquiry import Ask
 from reconciler.adapters.brick.library import OsBrick
 from reconciler.adapters.brick.links import Links
+from reconciler.adapters.brick.portals import Portals
 from reconciler.adapters.brick.sysfs import Roots
 from reconciler.adapters.brick.usage import Hold, Usage
 from reconciler.adapters.brick.ways import Details, Found
@@ -38,6 +41,7 @@ class Block:
         self._usage = Usage(roots)
         self._ask = ask
         self._answered: dict[str, frozenset[str]] = {}
+        self._portals = Portals()
 
     # --- look
 
@@ -139,7 +143,7 @@ class Block:
 
     def _connect(self, target: Target, multipath: bool, *, present: bool) -> Found:
         protocol, data = ways.protocol_of(target), ways.data_of(target)
-        info = self._brick.connect(protocol, portals.answering(protocol, data), multipath=multipath, present=present)
+        info = self._log_in(target, multipath, present=present)
         name = sysfs.name_of(self._roots, str(info.get("path", "")))
         if name is None:
             raise Retryable(f"os-brick reported {info.get('path')!r}, which is no device of this host")
@@ -147,6 +151,29 @@ class Block:
         found = self._found(target, {name, *locate.devices(self._roots, protocol, data)}, details)
         assert found is not None
         return found
+
+    def portals_back(self, target: Target, found: Found) -> Sequence[str]:
+        """Only of a multipath map over iSCSI: no other device could take a path more without being made anew."""
+        if ways.protocol_of(target) not in locate.ISCSI or not sysfs.multipath_wwid(self._roots, found.device):
+            return ()
+        return self._portals.alive(locate.portals_without_path(self._roots, ways.data_of(target)))
+
+    def add_paths(self, target: Target, found: Found) -> None:
+        """os-brick's connect once more. Safe under a device in use, as all that it does is to add:
+
+        * it logs in only to portals without a session, and scans for the LUN; its cleaning up after a failure is switched off;
+        * the new disk joins the map by multipathd's hand, which goes by the WWID: of another volume it would never join;
+        * users have the map open, not its paths, and the map's table is exchanged under them without an error.
+        """
+        if not self.portals_back(target, found):
+            raise Retryable(f"no portal answers that /dev/{found.device} has no path through")
+        self._log_in(target, multipath=True, present=True)
+        self._brick.set_manual_startup(locate.iqns(ways.data_of(target)))
+
+    def _log_in(self, target: Target, multipath: bool, *, present: bool) -> dict[str, Any]:
+        protocol = ways.protocol_of(target)
+        answering = self._portals.answering(protocol, ways.data_of(target))
+        return self._brick.connect(protocol, answering, multipath=multipath, present=present)
 
     def _complete(self, target: Target, found: Found, multipath: bool) -> bool:
         """Whether all promised paths are there and work."""

@@ -53,6 +53,11 @@ class BrickConnector:
         found = self._call("inspect", params, self._settings.deadlines_s.inspect)
         return None if found is None else Device(**found)
 
+    def add_paths(self, target: Target, details: Mapping[str, Any] | None) -> Device:
+        """See the port."""
+        params = {"target": asdict(target), "details": _json(details)}
+        return Device(**self._call("add_paths", params, self._settings.deadlines_s.connect))
+
     def disconnect(self, target: Target, details: Mapping[str, Any] | None, *, flush: bool = True) -> None:
         """See the port."""
         params = {"target": asdict(target), "details": _json(details), "flush": flush}

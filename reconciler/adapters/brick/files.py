@@ -14,7 +14,7 @@ import fcntl
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from reconciler.adapters.brick import loop, mounts, sysfs, tools, ways
@@ -71,6 +71,13 @@ class Files:
                     f"{path} does not exist on this host, so volume {target.volume} can't be attached here"
                 ) from error
         return self._found(made, path)
+
+    def portals_back(self, target: Target, found: Found) -> Sequence[str]:
+        """A loop device has one path: its file."""
+        return ()
+
+    def add_paths(self, target: Target, found: Found) -> None:
+        """There are none to add."""
 
     def verify(self, target: Target, found: Found) -> Identity:
         """The device is backed by the file that has the promised name *now*, and is as long as promised."""

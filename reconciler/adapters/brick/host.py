@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from reconciler.adapters.brick import block, files, inquiry, locate, paths, sysfs, ways
@@ -77,9 +78,22 @@ class Host:
         found = way.find(target, details)
         if found is not None:
             with self._no_link_unless_verified(target):
-                return self._device(way, target, found, connecting=False)
+                device = self._device(way, target, found, connecting=False)
+            missing = device.paths_live < device.paths_total
+            return replace(device, portals_back=tuple(way.portals_back(target, found))) if missing else device
         self._links.withdraw(target.volume)
         return None
+
+    def add_paths(self, target: Target, details: Details | None) -> Device:
+        """More paths to a device that is here, is the promised one, and is perhaps in use."""
+        way = self._way(target)
+        found = way.find(target, details)
+        if found is None:
+            raise Retryable("there is no device that paths could be added to")
+        with self._no_link_unless_verified(target):
+            way.verify(target, found)
+            way.add_paths(target, found)
+            return self._device(way, target, way.find(target, details) or found, connecting=False)
 
     def disconnect(self, target: Target, details: Details | None, *, flush: bool) -> None:
         if self._noop.takes(target):

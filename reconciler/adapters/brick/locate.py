@@ -48,6 +48,30 @@ def iqns(data: Data) -> list[str]:
     return list(data.get("target_iqns") or [data["target_iqn"]])
 
 
+def portals_without_path(roots: Roots, data: Data) -> list[str]:
+    """The portals of an iSCSI connection that no disk of the volume goes through, with a session or without."""
+    portals = data.get("target_portals") or [data["target_portal"]]
+    luns = data.get("target_luns") or [data.get("target_lun", 0)] * len(portals)
+    missing = []
+    for portal, iqn, lun in zip(portals, iqns(data), luns, strict=False):
+        sessions = [each for each in _sessions(roots, [iqn]) if _portal_of(each) == _plain(portal)]
+        if not any(_disks(session / "device", f"target*/*:*:*:{_addressed(lun, data)}") for session in sessions):
+            missing.append(str(portal))
+    return missing
+
+
+def _portal_of(session: Path) -> str | None:
+    """As it was asked for, which a target may have redirected."""
+    for connection in session.glob("device/connection*/iscsi_connection/*"):
+        address, port = (sysfs.text(connection / f"persistent_{name}") for name in ("address", "port"))
+        return _plain(f"{address}:{port}")
+    return None
+
+
+def _plain(portal: str) -> str:
+    return portal.replace("[", "").replace("]", "").lower()
+
+
 def _iscsi(roots: Roots, data: Data) -> list[str]:
     targets = iqns(data)
     luns = data.get("target_luns") or [data.get("target_lun", 0)] * len(targets)

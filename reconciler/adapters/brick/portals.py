@@ -1,35 +1,72 @@
 """Which portals of a volume answer, asked before a login: one dead portal of two must not cost minutes.
 
 os-brick waits for every login, and a login to a silent portal takes iscsid two minutes. So it is given only those portals that
-accept a TCP connection now. The missing paths show in the device (`paths_live` of `paths_total`), and the next connect, which
-may be made at any time, adds them once their portal answers.
+accept a TCP connection now. The missing paths show in the device (`paths_live` of `paths_total`), and are added once their
+portals answer (`Host.add_paths`).
 """
 
 from __future__ import annotations
 
 import socket
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 _PATIENCE_S = 2.0
 """For one TCP handshake in a storage network: ten lost packets' worth would be longer, and the next connect tries again."""
+_SILENT_S = 10.0
+"""So long a portal's silence is believed without asking again: a hundred volumes that miss the same portal ask it once."""
+_ISCSI_PORT = 3260
 _LISTS = ("target_portals", "target_iqns", "target_luns")
 
 Address = tuple[str, int]
 
 
-def answering(protocol: str, data: Mapping[str, Any]) -> dict[str, Any]:
-    """The connection with only those portals that answer. Unchanged when all do, none does, or it names but one."""
-    if protocol == "iscsi" and len(data.get("target_portals") or ()) > 1:
-        alive = _alive([_address(portal) for portal in data["target_portals"]])
-        lists = {key: _pick(data[key], alive) for key in _LISTS if data.get(key)}
-        first = {"target_portal": lists["target_portals"][0]} if "target_portal" in data else {}
-        return {**data, **lists, **first}
-    if protocol in ("nvmeof", "nvme") and _all_tcp(data.get("portals") or ()):
-        alive = _alive([(str(portal[0]), int(portal[1])) for portal in data["portals"]])
-        return {**data, "portals": _pick(data["portals"], alive)}
-    return dict(data)
+class Portals:
+    """What is known of portals in this process. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._silent_until_s: dict[Address, float] = {}
+        self._asking: dict[Address, threading.Lock] = {}
+
+    def answering(self, protocol: str, data: Mapping[str, Any]) -> dict[str, Any]:
+        """The connection with only those portals that answer. Unchanged when all do, none does, or it names but one."""
+        if protocol == "iscsi" and len(data.get("target_portals") or ()) > 1:
+            alive = self._alive_or_all([_address(portal) for portal in data["target_portals"]])
+            lists = {key: _pick(data[key], alive) for key in _LISTS if data.get(key)}
+            first = {"target_portal": lists["target_portals"][0]} if "target_portal" in data else {}
+            return {**data, **lists, **first}
+        if protocol in ("nvmeof", "nvme") and _all_tcp(data.get("portals") or ()):
+            alive = self._alive_or_all([(str(portal[0]), int(portal[1])) for portal in data["portals"]])
+            return {**data, "portals": _pick(data["portals"], alive)}
+        return dict(data)
+
+    def alive(self, portals: Sequence[str]) -> list[str]:
+        """Those iSCSI portals that answer now."""
+        return _pick(portals, self._alive([_address(portal) for portal in portals]))
+
+    def _alive_or_all(self, addresses: Sequence[Address]) -> list[bool]:
+        alive = self._alive(addresses)
+        return alive if any(alive) else [True] * len(addresses)
+
+    def _alive(self, addresses: Sequence[Address]) -> list[bool]:
+        if not addresses:
+            return []
+        with ThreadPoolExecutor(len(addresses)) as pool:
+            return list(pool.map(self._answers, addresses))
+
+    def _answers(self, address: Address) -> bool:
+        with self._asking.setdefault(address, threading.Lock()):
+            if time.monotonic() < self._silent_until_s.get(address, 0.0):
+                return False
+            try:
+                socket.create_connection(address, timeout=_PATIENCE_S).close()
+            except OSError:
+                self._silent_until_s[address] = time.monotonic() + _SILENT_S
+                return False
+            return True
 
 
 def _all_tcp(portals: Sequence[Sequence[Any]]) -> bool:
@@ -37,23 +74,9 @@ def _all_tcp(portals: Sequence[Sequence[Any]]) -> bool:
 
 
 def _address(portal: str) -> Address:
-    """``10.0.0.1:3260`` or ``[fd00::1]:3260``."""
+    """``10.0.0.1:3260`` or ``[fd00::1]:3260``; iSCSI's port where none is named."""
     host, _, port = portal.rpartition(":")
-    return host.strip("[]"), int(port)
-
-
-def _alive(addresses: Sequence[Address]) -> list[bool]:
-    with ThreadPoolExecutor(len(addresses)) as pool:
-        alive = list(pool.map(_answers, addresses))
-    return alive if any(alive) else [True] * len(addresses)
-
-
-def _answers(address: Address) -> bool:
-    try:
-        socket.create_connection(address, timeout=_PATIENCE_S).close()
-    except OSError:
-        return False
-    return True
+    return (host.strip("[]"), int(port)) if port.isdigit() and host else (portal.strip("[]"), _ISCSI_PORT)
 
 
 def _pick(values: Sequence[Any], alive: Sequence[bool]) -> list[Any]:

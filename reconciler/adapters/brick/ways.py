@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -43,6 +43,14 @@ class Way(Protocol):
 
     def bring(self, target: Target) -> Found:
         """Make the device appear, or complete what is there. Nothing is published."""
+        ...
+
+    def portals_back(self, target: Target, found: Found) -> Sequence[str]:
+        """Portals that answer now, and that no path of the device goes through. Changes nothing."""
+        ...
+
+    def add_paths(self, target: Target, found: Found) -> None:
+        """Connect through the portals that answer now. What is here of the device stays as it is."""
         ...
 
     def verify(self, target: Target, found: Found) -> Identity:
