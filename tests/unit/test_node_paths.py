@@ -11,6 +11,7 @@ import pytest
 from reconciler.controllers.host import Host
 from reconciler.controllers.node import NodeReconciler
 from reconciler.controllers.snapshot import Conflict
+from reconciler.core.mass import MassRule
 from reconciler.core.steps import Do
 from reconciler.runtime.cache import Cache
 from reconciler.runtime.controller import After, Again
@@ -109,6 +110,8 @@ class World:
             enqueue=lambda _: None,
             failpoint=lambda _: None,
             observe_step=lambda _volume, step, _s, error: self.steps.append((step.do, error)),
+            mass=MassRule(),
+            tell_paused=lambda _volume, _why: None,
         )
         self.settle()
         self.steps.clear()
