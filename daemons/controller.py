@@ -36,7 +36,7 @@ from reconciler.runtime.index import Index
 from reconciler.runtime.lease import LeaseSession
 from reconciler.runtime.ports import Backend, Compare, Item, PortError
 from schema.codec import Malformed, decode
-from schema.keys import CLUSTER, VERDICT_OF, Family, Keyspace, Unparsable
+from schema.keys import CLUSTER, VERDICT_OF, Family, Key, Keyspace, Unparsable
 from schema.models import NodeRecord
 
 PROGRAM = "brickwork-controller"
@@ -82,7 +82,7 @@ class ControllerDaemon:
             keepers=self._keepers,
             cluster_guard=self._cluster_guard,
             mass=settings.mass_delete.rule,
-            mint_uid=lambda: str(uuid.uuid4()),
+            mint_uid=lambda: str(uuid.UUID(int=shell.rng.getrandbits(128), version=4)),
             failpoint=shell.failpoint,
             observe_step=shell.observe_step,
         )
@@ -199,35 +199,32 @@ class ControllerDaemon:
         """A key changed: which volumes, or which stray key, have to be looked at."""
         shell = self._shell
         key = shell.keyspace.parse(path)
-        if isinstance(key, Unparsable):
-            if key.desired:
-                shell.queue.add(path)
-            return
-        if key.family in VERDICT_OF.values() and shell.cache.get(path) is not None:
+        if isinstance(key, Key) and key.family in VERDICT_OF.values() and shell.cache.get(path) is not None:
             return  # our own words: acting on them at once would undo the back-off that they tell of
-        if key.volume is not None:
-            shell.queue.add(key.volume)
-        elif key.family in _AROUND_NODE:
-            if key.family is Family.DESIRED_NODE:
-                shell.queue.add(path)
+        if isinstance(key, Key) and key.volume is None and key.family in _AROUND_NODE:
             for family in (Family.DESIRED_ATTACHMENT, Family.CONNECTION):
                 for item in shell.cache.prefix(shell.keyspace.folder(family, key.names[0])):
                     shell.queue.add(item.key.rsplit("/", 1)[1])
+        self._look_at(path, key)
+
+    def _look_at(self, path: str, key: Key | Unparsable) -> None:
+        """Enqueue whatever reconciles this very key."""
+        queue, keyspace = self._shell.queue, self._shell.keyspace
+        match key:
+            case Unparsable(desired=True) | Key(family=Family.DESIRED_NODE):
+                queue.add(path)
+            case Key(family=Family.VERDICT_NODE, names=(node,)):
+                queue.add(keyspace.path(Family.DESIRED_NODE, node))
+            case Key(family=Family.VERDICT_UNPARSABLE, names=(encoded,)):
+                queue.add(keyspace.unparsable_path(encoded))
+            case Key(volume=str(volume)):
+                queue.add(volume)
 
     def _everything(self) -> None:
-        for item in self._shell.cache.prefix(self._shell.keyspace.prefix):
-            key = self._shell.keyspace.parse(item.key)
-            if isinstance(key, Unparsable) or key.family in (Family.DESIRED_NODE, *_VOLUME_FAMILIES):
-                self._changed(item.key)
-
-
-_VOLUME_FAMILIES = (
-    Family.DESIRED_VOLUME,
-    Family.DESIRED_ATTACHMENT,
-    Family.GRANT,
-    Family.RECORD,
-    Family.VERDICT_VOLUME,
-)
+        """Each key is looked at, what we said too: the wish that it was about may have gone while nobody led."""
+        keyspace = self._shell.keyspace
+        for item in self._shell.cache.prefix(keyspace.prefix):
+            self._look_at(item.key, keyspace.parse(item.key))
 
 
 class _Later:

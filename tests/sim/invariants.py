@@ -1,0 +1,265 @@
+"""What must hold at every moment of a run, checked at each write to etcd and at each change at an array or a host.
+
+The names (S1, S2 …) are those of docs/SIMULATOR.md. The checker sees everything, also what no daemon can: which grant a device
+was made under, and who is really mapped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol, TypeVar
+
+from pydantic import BaseModel
+
+from reconciler.runtime.ports import Compare, Event
+from schema.codec import decode_family
+from schema.keys import Family, Key, Keyspace, Writer
+from schema.models import (
+    AttachmentPhase,
+    AttachmentStatus,
+    Claim,
+    Connection,
+    Grant,
+    Holder,
+    HolderPhase,
+    Record,
+    VolumeStatus,
+)
+
+CANARY = b"canary"
+"""Part of every secret that the fake arrays hand out."""
+SECRET_IN = (Family.CONNECTION, Family.RECORD)
+LEASED = (Family.ALIVE, Family.LEADER)
+
+T = TypeVar("T", bound=BaseModel)
+
+
+class Broken(AssertionError):
+    """An invariant does not hold."""
+
+
+class Hosts(Protocol):
+    """What the checker can see of the hosts and arrays."""
+
+    def devices(self, uid: str) -> Sequence[str]:
+        """Nodes whose host has a device of this volume."""
+        ...
+
+    def mapped(self, uid: str) -> Sequence[str]:
+        """Nodes whose host can reach it now."""
+        ...
+
+    def boot(self, node: str) -> str:
+        """The boot that the node's daemon would give as its own now."""
+        ...
+
+
+class Invariants:
+    """Follows one run."""
+
+    def __init__(self, keyspace: Keyspace, hosts: Hosts) -> None:
+        self._keyspace = keyspace
+        self._hosts = hosts
+        self._values: dict[Key, BaseModel] = {}
+        self._holders: dict[str, dict[tuple[str, int], Holder]] = {}
+        """By uid: the holder entries as last written by a controller, whatever was deleted by hand since."""
+        self._epochs: dict[str, set[int]] = {}
+        self._released: set[tuple[str, str, int]] = set()
+        self._device_of: dict[tuple[str, str], tuple[int, str]] = {}
+        """(node, uid) -> the epoch and boot of the claim under which the device was connected."""
+
+    # --- etcd
+
+    def wrote(self, by: str, compares: Sequence[Compare], events: Sequence[Event]) -> None:
+        """A transaction went through. `by`: ``ctl/<name>``, ``node/<name>``, ``lease``, or empty for a person."""
+        changes: list[tuple[Key, BaseModel | None, BaseModel | None]] = []
+        for event in events:
+            key = self._keyspace.parse(event.key)
+            if not isinstance(key, Key):
+                continue
+            before, after = self._values.pop(key, None), None
+            if event.item is not None:
+                decoded = decode_family(key.family, event.item.value)
+                after = decoded if isinstance(decoded, BaseModel) else None
+                if after is not None:
+                    self._values[key] = after
+                if by:
+                    self._check_value(key, event)
+            changes.append((key, before, after))
+        if by in ("", "lease"):
+            return
+        for key, _, _ in changes:
+            self._check_writer(by, key, compares)
+        for key, before, after in changes:
+            self._check_change(key, before, after)
+
+    def _check_value(self, key: Key, event: Event) -> None:
+        assert event.item is not None
+        if CANARY in event.item.value and key.family not in SECRET_IN:
+            raise Broken(f"S16: a secret is in {event.key}")
+        if event.item.lease and key.family not in LEASED:
+            raise Broken(f"S3: {event.key} hangs on a lease")
+
+    def _check_writer(self, by: str, key: Key, compares: Sequence[Compare]) -> None:
+        role, _, name = by.partition("/")
+        writer = Writer.CONTROLLER if role == "ctl" else Writer.NODE
+        if key.family.writer is not writer or (writer is Writer.NODE and key.node != name):
+            raise Broken(f"S10: {by} wrote {key}")
+        if key.family in LEASED:
+            return
+        if not compares:
+            raise Broken(f"S9: {by} wrote {key} without any condition")
+        leaders = self._keyspace.folder(Family.LEADER)
+        if writer is Writer.CONTROLLER and not any(compare.key.startswith(leaders) for compare in compares):
+            raise Broken(f"S9: {by} wrote {key} without comparing that it leads")
+
+    def _check_change(self, key: Key, before: BaseModel | None, after: BaseModel | None) -> None:
+        match key.family:
+            case Family.GRANT if isinstance(after, Grant):
+                self._check_grant(key.names[0], after)
+            case Family.CLAIM:
+                self._check_claim(key, before, after)
+            case Family.ATTACHMENT if isinstance(after, AttachmentStatus):
+                self._check_status(key, after)
+            case Family.CONNECTION if isinstance(after, Connection):
+                self._check_connection(key, after)
+            case Family.FENCED if after is not None and Key(Family.FENCE, key.names) not in self._values:
+                raise Broken(f"S14: {key.names} copied without a statement")
+
+    # --- grants
+
+    def _check_grant(self, volume: str, grant: Grant) -> None:
+        known = self._holders.setdefault(grant.uid, {})
+        now = {(holder.node, holder.epoch): holder for holder in grant.holders}
+        if len({holder.node for holder in grant.holders}) > 1:
+            raise Broken(f"S1: {volume} is granted to {sorted(now)} at once")
+        for entry, holder in now.items():
+            if entry not in known:
+                self._check_new_holder(volume, grant.uid, holder)
+            elif known[entry].phase is not holder.phase:
+                self._check_phase(volume, grant.uid, known[entry], holder)
+        for entry in known.keys() - now.keys():
+            if known[entry].phase is not HolderPhase.REVOKED:
+                raise Broken(f"S5: {volume}: the entry of {entry} went while it was {known[entry].phase}")
+        self._holders[grant.uid] = now
+        status = self._value(Key(Family.VOLUME, (volume,)), VolumeStatus)
+        if status is not None and {(h.node, h.epoch): h.phase for h in status.holders} != {
+            entry: holder.phase for entry, holder in now.items()
+        }:
+            raise Broken(f"R8: grants/{volume} and volumes/{volume} differ after a write")
+
+    def _check_new_holder(self, volume: str, uid: str, holder: Holder) -> None:
+        epochs = self._epochs.setdefault(uid, set())
+        if holder.epoch in epochs:
+            raise Broken(f"S12: epoch {holder.epoch} of {volume} was used before")
+        epochs.add(holder.epoch)
+        if holder.phase is not HolderPhase.EXPORTING:
+            raise Broken(f"S6: {volume} became {holder.phase} for {holder.node} without an intent first")
+        if self._fenced(holder.node, holder.boot):
+            raise Broken(f"R6: {volume} was granted to the fenced boot {holder.boot} of {holder.node}")
+        for node in self._hosts.devices(uid):
+            if node != holder.node and node in self._hosts.mapped(uid):
+                raise Broken(f"S1: {volume} was granted to {holder.node} while {node} can write to it")
+
+    def _check_phase(self, volume: str, uid: str, before: Holder, after: Holder) -> None:
+        node, epoch = after.node, after.epoch
+        if after.phase is HolderPhase.READY and before.phase is HolderPhase.REVOKED:
+            raise Broken(f"S5: {volume}: a revoked grant of {node} came back to life")
+        if before.phase is not HolderPhase.READY or after.phase is not HolderPhase.REVOKED:
+            return
+        claim = self._value(Key(Family.CLAIM, (node, volume)), Claim)
+        if self._fenced(node, before.boot) and (claim is None or claim.boot == before.boot):
+            return
+        if claim is not None or (node, uid, epoch) not in self._released:
+            raise Broken(f"S4: {volume} was revoked from {node} before it released epoch {epoch}")
+
+    # --- what nodes say
+
+    def _check_claim(self, key: Key, before: BaseModel | None, after: BaseModel | None) -> None:
+        node, volume = key.names
+        if isinstance(after, Claim):
+            if (node, after.uid, after.epoch) in self._released:
+                raise Broken(f"R3: {node} claims epoch {after.epoch} of {volume}, which it released")
+            holder = self._holders.get(after.uid, {}).get((node, after.epoch))
+            if holder is None or holder.phase is not HolderPhase.READY or holder.boot != after.boot:
+                raise Broken(f"S2: {node} claims {volume} in epoch {after.epoch} on the grant {holder}")
+        elif isinstance(before, Claim) and node in self._hosts.devices(before.uid):
+            raise Broken(f"S2: {node} gave back its claim of {volume} while its device is there")
+
+    def _check_status(self, key: Key, status: AttachmentStatus) -> None:
+        node, volume = key.names
+        there = node in self._hosts.devices(status.uid)
+        epoch, _ = self._device_of.get((node, status.uid), (0, ""))
+        if status.phase is AttachmentPhase.ATTACHED and status.epoch != epoch:
+            raise Broken(f"S15: {node} says Attached({status.epoch}) of {volume}, its device is of epoch {epoch}")
+        if status.phase is AttachmentPhase.RELEASED:
+            if there and epoch == status.epoch:
+                raise Broken(f"S2: {node} says Released({epoch}) of {volume} while its device is there")
+            self._released.add((node, status.uid, status.epoch))
+
+    def _check_connection(self, key: Key, connection: Connection) -> None:
+        node, volume = key.names
+        holder = self._holders.get(connection.uid, {}).get((node, connection.epoch))
+        if holder is None or holder.phase.value != connection.phase.value:
+            raise Broken(f"S8: connections/{node}/{volume} says {connection.phase}, the grant {holder}")
+
+    # --- arrays and hosts
+
+    def mapped(self, by: str, leader: str, node: str, uid: str) -> None:
+        """An array let a node reach a volume."""
+        self._check_leader(by, leader, f"mapped {uid} to {node}")
+        record = self._record(uid)
+        if record is None or not any(export.node == node for export in record.exports):
+            raise Broken(f"S6: {uid} was mapped to {node} without an intent")
+        self._check_writers(uid)
+
+    def unmapped(self, by: str, leader: str, node: str, uid: str) -> None:
+        """An array cut a node off."""
+        self._check_leader(by, leader, f"unmapped {uid} from {node}")
+        _, boot = self._device_of.get((node, uid), (0, ""))
+        if node in self._hosts.devices(uid) and not self._fenced(node, boot):
+            raise Broken(f"S4: {uid} was unmapped from {node}, which has a device of it")
+
+    def deleted(self, by: str, leader: str, uid: str) -> None:
+        self._check_leader(by, leader, f"deleted {uid}")
+        record = self._record(uid)
+        if record is None or record.intent is None or record.intent.value not in ("delete", "create"):
+            raise Broken(f"D1: {uid} was deleted without that intent")
+        if self._hosts.devices(uid):
+            raise Broken(f"D1: {uid} was deleted while {self._hosts.devices(uid)} have devices of it")
+
+    def connected(self, node: str, volume: str, uid: str) -> None:
+        """A host got a device."""
+        claim = self._value(Key(Family.CLAIM, (node, volume)), Claim)
+        if claim is None or claim.uid != uid:
+            raise Broken(f"S2: {node} connected {volume} without a claim")
+        self._device_of[node, uid] = (claim.epoch, claim.boot)
+        self._check_writers(uid)
+
+    def disconnected(self, node: str, uid: str) -> None:
+        self._device_of.pop((node, uid), None)
+
+    def _check_writers(self, uid: str) -> None:
+        reachable = self._hosts.mapped(uid)
+        writers = [node for node in self._hosts.devices(uid) if node in reachable]
+        if len(writers) > 1:
+            raise Broken(f"S1: {writers} can all write to {uid}")
+
+    def _check_leader(self, by: str, leader: str, what: str) -> None:
+        if by != leader:
+            raise Broken(f"S17: {by or 'nobody'} {what} while {leader or 'nobody'} leads")
+
+    # --- reading
+
+    def _value(self, key: Key, model: type[T]) -> T | None:
+        value = self._values.get(key)
+        return value if isinstance(value, model) else None
+
+    def values(self, family: Family) -> Mapping[Key, BaseModel]:
+        return {key: value for key, value in self._values.items() if key.family is family}
+
+    def _fenced(self, node: str, boot: str) -> bool:
+        return any(Key(family, (node, boot)) in self._values for family in (Family.FENCE, Family.FENCED))
+
+    def _record(self, uid: str) -> Record | None:
+        return next((r for r in self._values.values() if isinstance(r, Record) and r.uid == uid), None)

@@ -1,0 +1,143 @@
+"""How the fleet should look when it has settled, and how it does: two pictures that are compared whole.
+
+Nothing of a run's history is in them (epochs, boots, uids, times), so the picture of a disturbed run is that of an undisturbed one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+
+from schema.keys import Family, Key
+from schema.models import (
+    AttachmentPhase,
+    AttachmentSpec,
+    AttachmentStatus,
+    Claim,
+    Connection,
+    Grant,
+    Record,
+    VolumePhase,
+    VolumeSpec,
+    VolumeStatus,
+)
+from tests.sim.invariants import Hosts
+
+Values = Mapping[Key, BaseModel]
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """Every trace that an attachment leaves."""
+
+    granted: str
+    connection: str
+    claimed: bool
+    said: str
+    device: bool
+    mapped: bool
+    mode: str
+
+
+NOTHING = Attachment("", "", False, "", False, False, "")
+
+
+def unsettled(values: Values, hosts: Hosts, nodes: tuple[str, ...]) -> list[str]:
+    """What is not as it should be, one line each. Empty: the fleet has settled."""
+    faults: list[str] = []
+    volumes = {key.names[0] for key in values if key.family in (Family.DESIRED_VOLUME, Family.RECORD, Family.GRANT)}
+    volumes |= {key.volume for key in values if key.volume}
+    for volume in sorted(volumes):
+        faults += _volume_faults(values, volume)
+        for node in nodes:
+            wished = _wished(values, node, volume)
+            there, due = seen(values, hosts, node, volume), wished or NOTHING
+            if there != due:
+                faults.append(f"{node}/{volume}: {_difference(there, due)}")
+    faults += [f"nodes/{node} does not say its boot" for node in nodes if not _published(values, hosts, node)]
+    verdicts = (Family.VERDICT_VOLUME, Family.VERDICT_ATTACHMENT, Family.VERDICT_NODE, Family.VERDICT_UNPARSABLE)
+    faults += [f"{key.family.path}/{'/'.join(key.names)} is still there" for key in values if key.family in verdicts]
+    return faults
+
+
+def _wished(values: Values, node: str, volume: str) -> Attachment | None:
+    wish = values.get(Key(Family.DESIRED_ATTACHMENT, (node, volume)))
+    if not isinstance(wish, AttachmentSpec) or Key(Family.DESIRED_VOLUME, (volume,)) not in values:
+        return None
+    return Attachment("ready", "ready", True, "Attached", True, True, wish.mode)
+
+
+def seen(values: Values, hosts: Hosts, node: str, volume: str) -> Attachment:
+    """One attachment as it is. An epoch that does not fit shows as a question mark."""
+    pair = (node, volume)
+    record, grant = values.get(Key(Family.RECORD, (volume,))), values.get(Key(Family.GRANT, (volume,)))
+    uid = record.uid if isinstance(record, Record) else ""
+    holders = [h for h in grant.holders if h.node == node] if isinstance(grant, Grant) else []
+    holder = holders[0] if holders else None
+    epoch = holder.epoch if holder else 0
+    connection, claim = values.get(Key(Family.CONNECTION, pair)), values.get(Key(Family.CLAIM, pair))
+    status = values.get(Key(Family.ATTACHMENT, pair))
+    said = ""
+    if isinstance(status, AttachmentStatus):
+        said = status.phase.value
+        if status.phase is AttachmentPhase.ATTACHED and status.epoch != epoch:
+            said += "?"
+        elif status.conditions:
+            said += f" ({status.conditions[0].reason})"
+    return Attachment(
+        granted=holder.phase.value if holder else "",
+        connection=connection.phase.value if isinstance(connection, Connection) else "",
+        claimed=isinstance(claim, Claim),
+        said=said,
+        device=node in hosts.devices(uid),
+        mapped=node in hosts.mapped(uid),
+        mode=holder.mode if holder else "",
+    )
+
+
+def _difference(there: Attachment, due: Attachment) -> str:
+    names = Attachment.__dataclass_fields__
+    return ", ".join(
+        f"{name} is {getattr(there, name)!r}, not {getattr(due, name)!r}"
+        for name in names
+        if getattr(there, name) != getattr(due, name)
+    )
+
+
+def _volume_faults(values: Values, volume: str) -> list[str]:
+    spec, record = values.get(Key(Family.DESIRED_VOLUME, (volume,))), values.get(Key(Family.RECORD, (volume,)))
+    status = values.get(Key(Family.VOLUME, (volume,)))
+    grant = values.get(Key(Family.GRANT, (volume,)))
+    if not isinstance(record, Record):
+        left = [name for name, value in (("volumes", status), ("grants", grant)) if value is not None]
+        faults = [f"{name}/{volume} is there without a record" for name in left]
+        return faults + ([f"volume {volume} was never made"] if spec is not None else [])
+    faults = []
+    held = isinstance(grant, Grant) and bool(grant.holders)
+    if record.intent is not None:
+        faults.append(f"volume {volume}: the intent {record.intent.value!r} is open")
+    if not isinstance(grant, Grant) or len(record.exports) != len(grant.holders):
+        faults.append(f"volume {volume}: {len(record.exports)} export intents, holders {grant}")
+    if spec is None and record.on_delete == "delete" and not record.imported:
+        faults.append(f"volume {volume} was to be deleted")
+    due = VolumePhase.AVAILABLE if spec is not None else VolumePhase.RETAINED
+    if not isinstance(status, VolumeStatus) or status.phase is not due:
+        faults.append(f"volume {volume} is not {due.value}: {getattr(status, 'phase', None)}")
+    if isinstance(spec, VolumeSpec) and not held and record.size_gib != spec.size_gib:
+        faults.append(f"volume {volume} measures {record.size_gib} GiB, not {spec.size_gib}")
+    return faults
+
+
+def _published(values: Values, hosts: Hosts, node: str) -> bool:
+    return getattr(values.get(Key(Family.NODE, (node,))), "boot", None) == hosts.boot(node)
+
+
+def retained(values: Values) -> dict[str, str]:
+    """Volumes and their phase: what a disturbed and an undisturbed run have in common besides attachments."""
+    return {
+        key.names[0]: value.phase.value
+        for key, value in values.items()
+        if key.family is Family.VOLUME and isinstance(value, VolumeStatus)
+    }
