@@ -46,6 +46,7 @@ class FakeBackend:
         self.array = array
         self.child = FakeChild(f"backend-{self.name}", clock)
         self.deadline_s = DEADLINE_S
+        self.open_deadline_s = OPEN_DEADLINE_S
         self.landing: Callable[[str, VolumeData, Export | None], None] = lambda *_: None
         """Told each effect on the array (call, volume, holder) right before it happens."""
         self._is_open = False
@@ -72,7 +73,7 @@ class FakeBackend:
         self._is_open = False
         self.child.start()
         try:
-            return self.child.call("open", act, OPEN_DEADLINE_S)
+            return self.child.call("open", act, self.open_deadline_s)
         except UnknownOutcome as error:
             raise Unavailable(f"the set-up did not end: {error}") from error
         except PortError:

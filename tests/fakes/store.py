@@ -197,6 +197,9 @@ class FakeEtcd:
             events = [event for held in gone for event in self._write([Delete(key) for key in held.keys])]
         self._publish(events, "lease")
 
+    def leases(self) -> tuple[int, ...]:
+        return tuple(self._leases)
+
     def expire(self) -> None:
         """Leases whose time is over go, in the order of their ends."""
         now = self.clock.now()

@@ -14,6 +14,7 @@ class Kind(Enum):
     # a daemon
     KILL = "is killed", 6
     PAUSE = "is paused", 6
+    STALL = "is paused in the middle of a call", 6
     STOP = "is stopped in order", 1
     CUT = "does not reach etcd", 4
     SILENT = "hears nothing from its watches", 3
@@ -42,7 +43,7 @@ class Kind(Enum):
         self.weight = weight
 
 
-DAEMON = (Kind.KILL, Kind.PAUSE, Kind.STOP, Kind.CUT, Kind.SILENT, Kind.FROZEN, Kind.LOSSY, Kind.TWICE)
+DAEMON = (Kind.KILL, Kind.PAUSE, Kind.STALL, Kind.STOP, Kind.CUT, Kind.SILENT, Kind.FROZEN, Kind.LOSSY, Kind.TWICE)
 HOST = (Kind.POWER, Kind.BUSY, Kind.FENCE, Kind.SPLIT)
 ARRAY = (Kind.AWAY, Kind.SLOW, Kind.HANGS, Kind.FAILS)
 

@@ -90,7 +90,7 @@ class Invariants:
             return
         for key, _, _ in changes:
             self._check_writer(by, key, compares)
-        for key, before, after in changes:
+        for key, before, after in sorted(changes, key=lambda change: change[0].family is not Family.GRANT):
             self._check_change(key, before, after)
 
     def _check_value(self, key: Key, event: Event) -> None:
@@ -205,23 +205,23 @@ class Invariants:
 
     # --- arrays and hosts
 
-    def mapped(self, by: str, leader: str, node: str, uid: str) -> None:
+    def mapped(self, by: str, acting: str, node: str, uid: str) -> None:
         """An array let a node reach a volume."""
-        self._check_leader(by, leader, f"mapped {uid} to {node}")
+        self._check_acting(by, acting, f"mapped {uid} to {node}")
         record = self._record(uid)
         if record is None or not any(export.node == node for export in record.exports):
             raise Broken(f"S6: {uid} was mapped to {node} without an intent")
         self._check_writers(uid)
 
-    def unmapped(self, by: str, leader: str, node: str, uid: str) -> None:
+    def unmapped(self, by: str, acting: str, node: str, uid: str) -> None:
         """An array cut a node off."""
-        self._check_leader(by, leader, f"unmapped {uid} from {node}")
+        self._check_acting(by, acting, f"unmapped {uid} from {node}")
         _, boot = self._device_of.get((node, uid), (0, ""))
         if node in self._hosts.devices(uid) and not self._fenced(node, boot):
             raise Broken(f"S4: {uid} was unmapped from {node}, which has a device of it")
 
-    def deleted(self, by: str, leader: str, uid: str) -> None:
-        self._check_leader(by, leader, f"deleted {uid}")
+    def deleted(self, by: str, acting: str, uid: str) -> None:
+        self._check_acting(by, acting, f"deleted {uid}")
         record = self._record(uid)
         if record is None or record.intent is None or record.intent.value not in ("delete", "create"):
             raise Broken(f"D1: {uid} was deleted without that intent")
@@ -245,9 +245,9 @@ class Invariants:
         if len(writers) > 1:
             raise Broken(f"S1: {writers} can all write to {uid}")
 
-    def _check_leader(self, by: str, leader: str, what: str) -> None:
-        if by != leader:
-            raise Broken(f"S17: {by or 'nobody'} {what} while {leader or 'nobody'} leads")
+    def _check_acting(self, by: str, acting: str, what: str) -> None:
+        if by != acting:
+            raise Broken(f"S17: {by} {what} after {acting} had begun to act there")
 
     # --- reading
 
@@ -255,8 +255,10 @@ class Invariants:
         value = self._values.get(key)
         return value if isinstance(value, model) else None
 
-    def values(self, family: Family) -> Mapping[Key, BaseModel]:
-        return {key: value for key, value in self._values.items() if key.family is family}
+    @property
+    def values(self) -> Mapping[Key, BaseModel]:
+        """All readable keys as they are now."""
+        return self._values
 
     def _fenced(self, node: str, boot: str) -> bool:
         return any(Key(family, (node, boot)) in self._values for family in (Family.FENCE, Family.FENCED))

@@ -1,11 +1,12 @@
-"""How the fleet should look when it has settled, and how it does: two pictures that are compared whole.
+"""How the fleet should look when it has settled, and how it does.
 
-Nothing of a run's history is in them (epochs, boots, uids, times), so the picture of a disturbed run is that of an undisturbed one.
+What is due follows from the wishes alone, every trace included, and nothing of a run's history is in it (epochs, boots, uids,
+times). So a run that ends as it should ends as the undisturbed one does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pydantic import BaseModel
@@ -15,10 +16,12 @@ from schema.models import (
     AttachmentPhase,
     AttachmentSpec,
     AttachmentStatus,
+    BackendStatus,
     Claim,
     Connection,
     Grant,
     Record,
+    Verdict,
     VolumePhase,
     VolumeSpec,
     VolumeStatus,
@@ -44,7 +47,7 @@ class Attachment:
 NOTHING = Attachment("", "", False, "", False, False, "")
 
 
-def unsettled(values: Values, hosts: Hosts, nodes: tuple[str, ...]) -> list[str]:
+def unsettled(values: Values, hosts: Hosts, nodes: Iterable[str], backends: Iterable[str]) -> list[str]:
     """What is not as it should be, one line each. Empty: the fleet has settled."""
     faults: list[str] = []
     volumes = {key.names[0] for key in values if key.family in (Family.DESIRED_VOLUME, Family.RECORD, Family.GRANT)}
@@ -57,16 +60,36 @@ def unsettled(values: Values, hosts: Hosts, nodes: tuple[str, ...]) -> list[str]
             if there != due:
                 faults.append(f"{node}/{volume}: {_difference(there, due)}")
     faults += [f"nodes/{node} does not say its boot" for node in nodes if not _published(values, hosts, node)]
-    verdicts = (Family.VERDICT_VOLUME, Family.VERDICT_ATTACHMENT, Family.VERDICT_NODE, Family.VERDICT_UNPARSABLE)
-    faults += [f"{key.family.path}/{'/'.join(key.names)} is still there" for key in values if key.family in verdicts]
-    return faults
+    faults += _verdict_faults(values)
+    return faults + [f"backends/{name} does not say ready" for name in backends if not _ready(values, name)]
+
+
+FOR_THE_USER = ("ExtendWaitsForDetach", "ModeDiffers")
+"""Reasons of verdicts that stay until the user does something."""
+
+
+def _verdict_faults(values: Values) -> list[str]:
+    return [
+        f"{key.family.path}/{'/'.join(key.names)} says {value.conditions[0].reason}"
+        for key, value in values.items()
+        if isinstance(value, Verdict) and value.conditions[0].reason not in FOR_THE_USER
+    ]
+
+
+def _ready(values: Values, backend: str) -> bool:
+    status = values.get(Key(Family.BACKEND, (backend,)))
+    return isinstance(status, BackendStatus) and status.ready
 
 
 def _wished(values: Values, node: str, volume: str) -> Attachment | None:
     wish = values.get(Key(Family.DESIRED_ATTACHMENT, (node, volume)))
     if not isinstance(wish, AttachmentSpec) or Key(Family.DESIRED_VOLUME, (volume,)) not in values:
         return None
-    return Attachment("ready", "ready", True, "Attached", True, True, wish.mode)
+    verdict = values.get(Key(Family.VERDICT_ATTACHMENT, (node, volume)))
+    mode = wish.mode
+    if isinstance(verdict, Verdict) and verdict.conditions[0].reason == "ModeDiffers":
+        mode = "rw" if wish.mode == "ro" else "ro"
+    return Attachment("ready", "ready", True, "Attached", True, True, mode)
 
 
 def seen(values: Values, hosts: Hosts, node: str, volume: str) -> Attachment:
@@ -132,12 +155,3 @@ def _volume_faults(values: Values, volume: str) -> list[str]:
 
 def _published(values: Values, hosts: Hosts, node: str) -> bool:
     return getattr(values.get(Key(Family.NODE, (node,))), "boot", None) == hosts.boot(node)
-
-
-def retained(values: Values) -> dict[str, str]:
-    """Volumes and their phase: what a disturbed and an undisturbed run have in common besides attachments."""
-    return {
-        key.names[0]: value.phase.value
-        for key, value in values.items()
-        if key.family is Family.VOLUME and isinstance(value, VolumeStatus)
-    }

@@ -52,6 +52,9 @@ class Recorder:
         self.who: Callable[[], str] = lambda: "?"
         structlog.configure(processors=[self._record], cache_logger_on_first_use=False)
 
+    def attach(self, story: Story, who: Callable[[], str]) -> None:
+        self.story, self.who = story, who
+
     def _record(self, _logger: object, level: str, event: MutableMapping[str, Any]) -> str:
         if self.story is not None:
             text = str(event.pop("event"))

@@ -1,0 +1,277 @@
+"""Controllers, nodes, arrays, hosts and one etcd: what a run plays with, and what its checks look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+from daemons import controller, node
+from daemons.controller import ControllerDaemon
+from daemons.node import NodeDaemon, ThisHost
+from daemons.settings import ControllerSettings, NodeSettings
+from reconciler.runtime.index import Index
+from reconciler.runtime.ports import Compare, Event
+from schema.keys import Keyspace
+from schema.models import Record
+from tests.fakes.array import FakeArray
+from tests.fakes.audit import Audit
+from tests.fakes.audit import Event as Happening
+from tests.fakes.backend import FakeBackend
+from tests.fakes.child import Fault as CallFault
+from tests.fakes.clock import Process, VirtualClock
+from tests.fakes.connector import FakeConnector
+from tests.fakes.host import FakeBoot, FakeHost, FakeNotes
+from tests.fakes.store import FakeEtcd, FakeStore
+from tests.sim.assembly import SimulatedAssembly
+from tests.sim.invariants import Invariants
+from tests.sim.story import Story
+
+SETTINGS = {
+    "state_folder": "/var/lib/brickwork",
+    "run_folder": "/run/brickwork",
+    "workers": 3,
+    "retry_base_s": 0.5,
+    "retry_cap_s": 20.0,
+    "resync_s": 60.0,
+}
+LATENCY_S = 0.001
+DEADLINE_S = 30.0
+"""For every call to a driver or to os-brick: shorter than in production, so that a hang fits into a run."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How large a fleet is."""
+
+    controllers: int = 2
+    nodes: int = 3
+    arrays: int = 2
+
+
+class Daemon:
+    """One daemon, life after life."""
+
+    def __init__(self, name: str, clock: VirtualClock, etcd: FakeEtcd, program: Callable[[Daemon], None]) -> None:
+        self.name = name
+        self.process: Process | None = None
+        self.store: FakeStore
+        self.assembly: SimulatedAssembly | None = None
+        self.backends: dict[str, FakeBackend] = {}
+        self.connector: FakeConnector | None = None
+        self._clock = clock
+        self._etcd = etcd
+        self._program = program
+
+    @property
+    def running(self) -> bool:
+        return self.process is not None and not self.process.dead
+
+    def start(self) -> None:
+        if self.running:
+            return
+        process = self.process = self._clock.process(self.name)
+        self.store = self._etcd.client(process, self.name)
+        self.store.latency_s = LATENCY_S
+        process.spawn("main", lambda: self._run(process))
+
+    def _run(self, process: Process) -> None:
+        self._program(self)
+        process.dead = True
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+
+    def stop(self) -> None:
+        if self.running and self.assembly is not None:
+            self.assembly.stop.set()
+
+
+CallFaults = Callable[[str, str, str], CallFault | None]
+"""(daemon, array or host, call) -> what goes wrong with it."""
+
+
+@dataclass
+class Fleet:
+    """A world. Nothing runs before `start`.
+
+    Args:
+        clock: decides in what order things happen.
+    """
+
+    clock: VirtualClock
+    shape: Shape
+    rng: Random
+    keyspace: Keyspace = field(default_factory=Keyspace)
+    broken: BaseException | None = None
+    """The first invariant that did not hold."""
+
+    def __post_init__(self) -> None:
+        self.story = Story(self.clock.now)
+        self.etcd = FakeEtcd(self.clock)
+        self.audit = Audit(self.clock.now, self._happened)
+        self.arrays = {name: FakeArray(name, self.audit) for name in _names("array", self.shape.arrays)}
+        self.hosts = {
+            name: FakeHost(name, [*self.arrays.values()], self.audit) for name in _names("n", self.shape.nodes)
+        }
+        self.invariants = Invariants(self.keyspace, self)
+        self.call_fault: CallFaults = lambda _by, _where, _call: None
+        self.acting: dict[str, str] = {}
+        """Array -> the controller that last began a call on it: nobody else's may land."""
+        self.etcd.observe = self._wrote
+        self.daemons: dict[str, Daemon] = {}
+        for name in _names("ctl/c", self.shape.controllers):
+            self.daemons[name] = Daemon(name, self.clock, self.etcd, self._run_controller)
+        for name in self.hosts:
+            self.daemons[f"node/{name}"] = Daemon(f"node/{name}", self.clock, self.etcd, self._run_node)
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        return tuple(self.hosts)
+
+    def start(self) -> None:
+        for daemon in self.daemons.values():
+            daemon.start()
+
+    def by_hand(self, path: str, value: bytes | None) -> None:
+        """What a person does with etcdctl; whoever has no space tries until there is some."""
+        full, self.etcd.no_space = self.etcd.no_space, False
+        if value is None:
+            self.etcd.delete(path)
+        else:
+            self.etcd.put(path, value)
+        self.etcd.no_space = full
+
+    def end(self) -> None:
+        """Let go of everything, so that the next run has the memory."""
+        self.etcd.observe = lambda *_: None
+        self.audit.heard = lambda _: None
+        for daemon in self.daemons.values():
+            daemon.kill()
+        self.clock.run_for(0)
+
+    # --- What the checks look at
+
+    def devices(self, uid: str) -> Sequence[str]:
+        return [
+            name
+            for name, host in self.hosts.items()
+            if uid and any(device.uid == uid for device in host.devices.values())
+        ]
+
+    def mapped(self, uid: str) -> Sequence[str]:
+        reach = {initiator for array in self.arrays.values() for each, initiator in array.exposures() if each == uid}
+        return [name for name, host in self.hosts.items() if host.initiator in reach]
+
+    def boot(self, node: str) -> str:
+        return self.hosts[node].tmpfs.get("boot", "")
+
+    def uids(self) -> Mapping[str, str]:
+        """uid -> volume, of all records."""
+        values = self.invariants.values
+        return {value.uid: key.names[0] for key, value in values.items() if isinstance(value, Record)}
+
+    def whose(self) -> str:
+        """The daemon whose task, or whose worker's, runs now."""
+        task = self.clock.scheduler.current
+        return "" if task is None else task.process.name.partition(".")[0]
+
+    # --- The daemons
+
+    def _run_controller(self, daemon: Daemon) -> None:
+        process = _of(daemon)
+        settings = ControllerSettings.model_validate(
+            SETTINGS | {"name": daemon.name.removeprefix("ctl/"), "backends": {n: _driver(n) for n in self.arrays}}
+        )
+        daemon.backends = {name: FakeBackend(array, process) for name, array in self.arrays.items()}
+        for name, backend in daemon.backends.items():
+            backend.deadline_s = backend.open_deadline_s = DEADLINE_S
+            backend.fault = self._call_faults(daemon.name, name)
+        assembly = self._assemble(daemon, settings, controller.CALLS, controller.indexes(self.keyspace))
+        ControllerDaemon(settings, assembly, daemon.backends).serve()
+
+    def _run_node(self, daemon: Daemon) -> None:
+        process, host = _of(daemon), self.hosts[daemon.name.removeprefix("node/")]
+        settings = NodeSettings.model_validate(SETTINGS | {"node": host.name})
+        connector = daemon.connector = FakeConnector(host, process)
+        connector.deadline_s = DEADLINE_S
+        connector.fault = lambda call: self.call_fault(daemon.name, host.name, call)
+        assembly = self._assemble(daemon, settings, node.CALLS, ())
+        this = ThisHost(FakeBoot(host), FakeNotes(host, process), connector)
+        NodeDaemon(settings, assembly, host.name, this).serve()
+
+    def _assemble(
+        self,
+        daemon: Daemon,
+        settings: ControllerSettings | NodeSettings,
+        calls: Sequence[str],
+        indexes: Sequence[Index],
+    ) -> SimulatedAssembly:
+        rng = Random(self.rng.random())
+        process = _of(daemon)
+        daemon.assembly = SimulatedAssembly(settings, process, rng, daemon.store, calls, indexes, self.breaks)
+        return daemon.assembly
+
+    def _call_faults(self, by: str, array: str) -> Callable[[str], CallFault | None]:
+        def fault(call: str) -> CallFault | None:
+            self.acting[array] = by
+            return self.call_fault(by, array, call)
+
+        return fault
+
+    # --- What happens
+
+    def breaks(self, error: BaseException) -> None:
+        """Whoever is in the middle of something would swallow the error: keep the first."""
+        if self.broken is None:
+            self.broken = error
+            self.story.tell("BROKEN", f"{type(error).__name__}: {error}")
+
+    def _wrote(self, by: str, compares: Sequence[Compare], events: Sequence[Event]) -> None:
+        for event in events:
+            if "/alive/" not in event.key:
+                value = "deleted" if event.item is None else event.item.value.decode(errors="replace")
+                self.story.tell(by or "a hand", f"etcd {event.revision}: {self._short(event.key)} {value[:160]}")
+        try:
+            self.invariants.wrote(by, compares, events)
+        except AssertionError as error:
+            self.breaks(error)
+
+    def _happened(self, event: Happening) -> None:
+        self.story.tell(event.where, f"{event.kind} {event.uid[:8]} {event.who}")
+        try:
+            self._check(event)
+        except AssertionError as error:
+            self.breaks(error)
+
+    def _check(self, event: Happening) -> None:
+        by = self.whose()
+        node = next((name for name, host in self.hosts.items() if host.initiator == event.who), "")
+        match event.kind:
+            case "mapped":
+                self.invariants.mapped(by, self.acting.get(event.where, ""), node, event.uid)
+            case "unmapped":
+                self.invariants.unmapped(by, self.acting.get(event.where, ""), node, event.uid)
+            case "deleted":
+                self.invariants.deleted(by, self.acting.get(event.where, ""), event.uid)
+            case "connected" if by:
+                self.invariants.connected(event.where, self.uids().get(event.uid, "?"), event.uid)
+            case "disconnected":
+                self.invariants.disconnected(event.where, event.uid)
+
+    def _short(self, path: str) -> str:
+        return path.removeprefix(self.keyspace.prefix)
+
+
+def _names(stem: str, number: int) -> list[str]:
+    return [f"{stem}{index + 1}" for index in range(number)]
+
+
+def _of(daemon: Daemon) -> Process:
+    assert daemon.process is not None
+    return daemon.process
+
+
+def _driver(name: str) -> dict[str, str]:
+    return {"name": name, "driver": "tests.fakes.FakeDriver"}

@@ -1,0 +1,282 @@
+"""Does to a fleet what `faults` drew, and undoes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+from reconciler.runtime.ports import Batch, Retryable
+from schema.keys import Family, Key
+from schema.models import NodeRecord
+from tests.fakes.child import FOREVER
+from tests.fakes.child import Fault as CallFault
+from tests.fakes.store import Fault as StoreFault
+from tests.sim.faults import DAEMON, Fault
+from tests.sim.fleet import Daemon, Fleet
+
+Undo = Callable[[], None]
+
+_BY_HAND = (
+    Family.CLAIM,
+    Family.CONNECTION,
+    Family.GRANT,
+    Family.VOLUME,
+    Family.ATTACHMENT,
+    Family.NODE,
+    Family.BACKEND,
+)
+"""Families of which a careless hand deletes a key. Not both copies of a holder list, and no record: those take a backup."""
+
+
+class Nemesis:
+    """One run's."""
+
+    def __init__(self, fleet: Fleet, rng: Random) -> None:
+        self._fleet = fleet
+        self._rng = rng
+        self._array_faults: dict[str, Callable[[str], CallFault | None]] = {}
+        self._stalling: dict[str, Callable[[], CallFault]] = {}
+        self._undo: dict[Fault, Undo] = {}
+        fleet.call_fault = self._call_fault
+
+    def strike(self, fault: Fault) -> None:
+        self._fleet.story.fault(str(fault))
+        strike = getattr(self, f"_{fault.kind.name.lower()}")
+        target = self._fleet.daemons[fault.target] if fault.kind in DAEMON else fault.target
+        undo = strike(target)
+        if undo is not None:
+            self._undo[fault] = undo
+
+    def relent(self, fault: Fault) -> None:
+        """The fault's time is over."""
+        undo = self._undo.pop(fault, None)
+        if undo is not None:
+            self._fleet.story.tell("FAULT", f"over: {fault}")
+            undo()
+
+    def heal(self) -> None:
+        """Everything is as it should be from now on, and everybody runs."""
+        self._stalling.clear()
+        for fault in list(self._undo):
+            self.relent(fault)
+        for host in self._fleet.hosts.values():
+            if not host.up:
+                host.reboot()
+        self._fleet.start()
+
+    # --- a daemon
+
+    def _kill(self, daemon: Daemon) -> Undo:
+        daemon.kill()
+        return lambda: self._start(daemon)
+
+    def _start(self, daemon: Daemon) -> None:
+        host = self._fleet.hosts.get(daemon.name.removeprefix("node/"))
+        if host is None or host.up:
+            daemon.start()
+
+    def _stop(self, daemon: Daemon) -> Undo:
+        daemon.stop()
+
+        def undo() -> None:
+            daemon.kill()
+            self._start(daemon)
+
+        return undo
+
+    def _pause(self, daemon: Daemon) -> Undo | None:
+        process = daemon.process
+        if process is None or process.dead or process.paused:
+            return None
+        process.pause()
+        return lambda: None if process.dead else process.resume()
+
+    def _stall(self, daemon: Daemon) -> None:
+        """Its next call takes long, and it is paused while the call is under way; until healed, or a while later."""
+        clock, takes_s, paused_s = self._fleet.clock, self._rng.uniform(0.5, 20.0), self._rng.choice((1.0, 8.0, 25.0))
+
+        def pause() -> None:
+            clock.sleep(0.01)
+            self._fleet.story.fault(f"{daemon.name} is paused in a call of {takes_s:.1f} s for {paused_s:.0f} s")
+            undo = self._pause(daemon)
+            clock.sleep(paused_s)
+            if undo is not None:
+                undo()
+
+        def stall() -> CallFault:
+            clock.spawn("stall", pause)
+            return CallFault(before_s=takes_s)
+
+        self._stalling[daemon.name] = stall
+
+    def _cut(self, daemon: Daemon) -> Undo:
+        return self._flag(daemon, "down")
+
+    def _silent(self, daemon: Daemon) -> Undo:
+        return self._flag(daemon, "silent")
+
+    def _frozen(self, daemon: Daemon) -> Undo:
+        return self._flag(daemon, "frozen")
+
+    def _flag(self, daemon: Daemon, name: str) -> Undo:
+        store = daemon.store
+        setattr(store, name, True)
+
+        def undo() -> None:
+            setattr(store, name, False)
+
+        return undo
+
+    def _lossy(self, daemon: Daemon) -> Undo:
+        store, share = daemon.store, self._rng.choice((0.05, 0.3))
+        kinds = tuple(StoreFault)
+
+        def lose(_call: str) -> StoreFault | None:
+            return self._rng.choice(kinds) if self._rng.random() < share else None
+
+        store.fault = lose
+
+        def undo() -> None:
+            store.fault = lambda _: None
+
+        return undo
+
+    def _twice(self, daemon: Daemon) -> Undo:
+        store = daemon.store
+        store.deliver = lambda batch: (batch, Batch(batch.revision, batch.events))
+
+        def undo() -> None:
+            store.deliver = lambda batch: (batch,)
+
+        return undo
+
+    # --- a host
+
+    def _power(self, node: str) -> Undo:
+        host, daemon = self._fleet.hosts[node], self._fleet.daemons[f"node/{node}"]
+        daemon.kill()
+        host.restores_sessions = self._rng.random() < 0.3
+        host.halt()
+
+        def undo() -> None:
+            host.reboot()
+            daemon.start()
+
+        return undo
+
+    def _busy(self, node: str) -> Undo:
+        devices = list(self._fleet.hosts[node].devices.values())
+        for device in devices:
+            device.holders.append("mounted at /srv")
+
+        def undo() -> None:
+            for device in devices:
+                device.holders.clear()
+
+        return undo
+
+    def _fence(self, node: str) -> Undo:
+        undo = self._power(node)
+        self._state_fence(node)
+        return undo
+
+    def _split(self, node: str) -> Undo:
+        """The daemon is alone with its devices; the operator says that it can no longer write."""
+        undo = self._cut(self._fleet.daemons[f"node/{node}"])
+        self._state_fence(node)
+        return undo
+
+    def _state_fence(self, node: str) -> None:
+        fleet = self._fleet
+        record = fleet.invariants.values.get(Key(Family.NODE, (node,)))
+        if isinstance(record, NodeRecord):
+            path = fleet.keyspace.path(Family.FENCE, node, record.boot)
+            fleet.by_hand(path, b'{"who": "the operator", "why": "it is quiet", "evidence": "its power is off"}')
+
+    # --- an array
+
+    def _call_fault(self, by: str, where: str, call: str) -> CallFault | None:
+        if by in self._stalling:
+            return self._stalling.pop(by)()
+        draw = self._array_faults.get(where)
+        return draw(call) if draw else None
+
+    def _array(self, array: str, draw: Callable[[str], CallFault | None]) -> Undo:
+        self._array_faults[array] = draw
+
+        def undo() -> None:
+            self._array_faults.pop(array, None)
+
+        return undo
+
+    def _away(self, array: str) -> Undo:
+        self._fleet.arrays[array].away = True
+
+        def undo() -> None:
+            self._fleet.arrays[array].away = False
+
+        return undo
+
+    def _slow(self, array: str) -> Undo:
+        return self._array(
+            array, lambda _: CallFault(before_s=self._rng.uniform(0, 6), after_s=self._rng.uniform(0, 3))
+        )
+
+    def _hangs(self, array: str) -> Undo:
+        def draw(_call: str) -> CallFault | None:
+            way = self._rng.random()
+            if way < 0.15:
+                return CallFault(before_s=FOREVER)
+            if way < 0.3:
+                return CallFault(after_s=FOREVER)
+            return CallFault(dies=True) if way < 0.4 else None
+
+        return self._array(array, draw)
+
+    def _fails(self, array: str) -> Undo:
+        def draw(_call: str) -> CallFault | None:
+            way = self._rng.random()
+            if way < 0.2:
+                return CallFault(lands=False, raises=Retryable("the array is busy"))
+            return CallFault(raises=Retryable("it was done, and an error came all the same")) if way < 0.4 else None
+
+        return self._array(array, draw)
+
+    # --- etcd
+
+    def _down(self, _: str) -> Undo:
+        undos = [self._cut(daemon) for daemon in self._fleet.daemons.values() if daemon.running]
+        return lambda: [undo() for undo in undos] and None
+
+    def _compact(self, _: str) -> None:
+        self._fleet.etcd.compact()
+
+    def _full(self, _: str) -> Undo:
+        self._fleet.etcd.no_space = True
+
+        def undo() -> None:
+            self._fleet.etcd.no_space = False
+
+        return undo
+
+    def _leases(self, _: str) -> None:
+        self._fleet.etcd.revoke(*self._fleet.etcd.leases())
+
+    def _hand(self, _: str) -> None:
+        """A key of ours is deleted. Of the two holder lists only one."""
+        fleet = self._fleet
+        values = fleet.invariants.values
+        whole = {
+            name
+            for name in {key.names[0] for key in values}
+            if all(Key(family, (name,)) in values for family in (Family.GRANT, Family.VOLUME))
+        }
+        keys = [
+            key
+            for key in values
+            if key.family in _BY_HAND and (key.family not in (Family.GRANT, Family.VOLUME) or key.names[0] in whole)
+        ]
+        if keys:
+            path = fleet.keyspace.path((key := self._rng.choice(keys)).family, *key.names)
+            fleet.story.fault(f"etcdctl del {path}")
+            fleet.by_hand(path, None)

@@ -1,0 +1,8 @@
+"""Seeds that found a fault of the product, and which. A seed means the same run only as long as the simulator draws the same
+from it, so each fault has a test of its own as well, or is caught as a mutant (docs/MUTANTS.md)."""
+
+FOUND = {
+    23: "a verdict stayed for ever when its wish went while nobody led",
+    942: "a paused controller's driver call landed after its successor had begun to act",
+    1033: "a worker that had died was asked again and again, never started anew",
+}

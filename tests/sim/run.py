@@ -1,0 +1,162 @@
+"""One run: the user's script and the faults, then peace; the fleet must settle, and be quiet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+from reconciler.runtime.ports import Compare, Event
+from tests.fakes.clock import Stuck, TaskFailed, shuffled
+from tests.sim.faults import Fault, draw
+from tests.sim.fleet import Fleet, Shape
+from tests.sim.nemesis import Nemesis
+from tests.sim.picture import unsettled
+from tests.sim.script import Act, Author
+from tests.sim.story import Recorder
+
+CHAOS_S = 60.0
+"""So long the user and the faults go on."""
+SETTLE_S = 600.0
+"""So long after the last fault the fleet may take to settle. Its retries are at most 20 s apart here."""
+QUIET_S = 70.0
+"""So long nothing may be written then: longer than every period of the daemons (resync, statistics, verification)."""
+PERIODIC = ("/alive/", "/leaders/")
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """All that happens to a fleet from outside, and the order of what happens inside."""
+
+    seed: str
+    shape: Shape
+    acts: Sequence[Act]
+    faults: Sequence[Fault]
+    preempt: float = 0.05
+    """How often a task gives way where it need not."""
+
+
+@dataclass
+class Result:
+    """How a run ended. `failure` empty: well."""
+
+    seed: str
+    failure: str = ""
+    steps: int = 0
+    virtual_s: float = 0.0
+    writes: int = 0
+    faults: list[str] = field(default_factory=list)
+    kinds: list[str] = field(default_factory=list)
+    """The kinds of the faults, for statistics."""
+    transcript: Callable[..., str] = lambda: ""
+
+
+def scenario_of(seed: int) -> Scenario:
+    """What the seed draws."""
+    rng = Random(seed)
+    shape = Shape(rng.choice((1, 2, 2, 3)), rng.choice((2, 3)), rng.choice((1, 2)))
+    fleet = Fleet(shuffled(rng.random), shape, rng)  # for its names only
+    author = Author(rng, fleet.keyspace, fleet.nodes, [*fleet.arrays], rng.choice((1, 2, 3)), CHAOS_S)
+    acts = author.write(rng.randint(4, 30))
+    drawn = draw(rng, rng.randint(1, 14), [*fleet.daemons], fleet.nodes, [*fleet.arrays], CHAOS_S)
+    return Scenario(str(seed), shape, acts, drawn, rng.choice((0.0, 0.02, 0.1)))
+
+
+class Run:
+    """A scenario, played once."""
+
+    def __init__(self, scenario: Scenario, recorder: Recorder | None = None) -> None:
+        self.scenario = scenario
+        order = Random(f"{scenario.seed} order")
+        self.clock = shuffled(order.random, scenario.preempt)
+        self.fleet = Fleet(self.clock, scenario.shape, Random(f"{scenario.seed} daemons"))
+        self.nemesis = Nemesis(self.fleet, Random(f"{scenario.seed} nemesis"))
+        if recorder is not None:
+            recorder.attach(self.fleet.story, self.fleet.whose)
+        self._began_s = self.clock.now()
+
+    def play(self) -> Result:
+        """From the start of the daemons to the quiet end."""
+        fleet = self.fleet
+        failure = ""
+        try:
+            fleet.start()
+            self._go_through(self._timeline())
+            self.nemesis.heal()
+            fleet.story.tell("", "the faults are over")
+            self._settle()
+        except (AssertionError, Stuck, TaskFailed) as error:
+            failure = f"{type(error).__name__}: {error}"
+        result = Result(
+            self.scenario.seed,
+            failure,
+            self.clock.scheduler.steps,
+            self.clock.now() - self._began_s,
+            fleet.etcd.writes,
+            fleet.story.faults,
+            [fault.kind.text for fault in self.scenario.faults],
+            fleet.story.text,
+        )
+        fleet.end()
+        return result
+
+    def _timeline(self) -> list[tuple[float, Callable[[], None]]]:
+        moments: list[tuple[float, Callable[[], None]]] = [
+            (act.at_s, lambda act=act: self._act(act))
+            for act in self.scenario.acts  # type: ignore[misc]
+        ]
+        for fault in self.scenario.faults:
+            moments.append((fault.at_s, lambda fault=fault: self.nemesis.strike(fault)))  # type: ignore[misc]
+            moments.append((fault.at_s + fault.lasts_s, lambda fault=fault: self.nemesis.relent(fault)))  # type: ignore[misc]
+        return sorted(moments, key=lambda moment: moment[0])
+
+    def _act(self, act: Act) -> None:
+        self.fleet.story.tell("user", str(act))
+        self.fleet.by_hand(act.path, act.value)
+
+    def _go_through(self, timeline: list[tuple[float, Callable[[], None]]]) -> None:
+        for at_s, happen in timeline:
+            self._pass(self._began_s + at_s - self.clock.now())
+            happen()
+            self._check()
+
+    def _pass(self, seconds: float) -> None:
+        if seconds > 0:
+            self.clock.scheduler.drive(lambda: self.fleet.broken is not None, seconds)
+        self._check()
+
+    def _check(self) -> None:
+        if self.fleet.broken is not None:
+            raise self.fleet.broken
+
+    def _settle(self) -> None:
+        """As it should be, and nothing written for long: what looks settled may not have heard of the last fault yet."""
+        until = self.clock.now() + SETTLE_S
+        written = self._note_writes()
+        quiet_since = self.clock.now()
+        while self.clock.now() < until:
+            self._pass(1.0)
+            faults = self._unsettled()
+            if faults or written:
+                quiet_since = self.clock.now()
+                last = faults or [f"written: {', '.join(sorted(written))}"]
+                written.clear()
+            elif self.clock.now() - quiet_since >= QUIET_S:
+                return
+        raise AssertionError(f"L1: not settled and quiet within {SETTLE_S:.0f} s: {'; '.join(last)}")
+
+    def _note_writes(self) -> set[str]:
+        """Who writes what from now on, heartbeats left out."""
+        written: set[str] = set()
+        observe = self.fleet.etcd.observe
+
+        def note(by: str, compares: Sequence[Compare], events: Sequence[Event]) -> None:
+            written.update(f"{by}: {event.key}" for event in events if not any(part in event.key for part in PERIODIC))
+            observe(by, compares, events)
+
+        self.fleet.etcd.observe = note
+        return written
+
+    def _unsettled(self) -> list[str]:
+        fleet = self.fleet
+        return unsettled(fleet.invariants.values, fleet, fleet.nodes, fleet.arrays)
