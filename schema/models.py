@@ -7,6 +7,7 @@ decides by them. `schema` (the version) is added and taken off by the codec.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -65,8 +66,16 @@ class NodeSpec(Spec):
 
     cordons: dict[Name, str] = {}
     """Label -> reason. While any is there, nothing new is granted to the node; what it has stays."""
+    drains: dict[Name, str] = {}
+    """Label -> reason. While any is there, the wishes for the node are set aside: what it has is detached too. They stay as they
+    are, and count again when the last drain is gone."""
     confirmed_detaches: dict[Name, int] = {}
     """Volume -> epoch: the end of this wish is meant, however many others ended with it. Says nothing of any later epoch."""
+
+
+def labelled(reasons: Mapping[str, str]) -> str:
+    """Cordons or drains for people: `ana: new disk; bob`."""
+    return "; ".join(f"{label}: {reason}" if reason else label for label, reason in sorted(reasons.items()))
 
 
 class DeletionSpec(Spec):

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from reconciler.controllers.snapshot import Snapshot
+from reconciler.core.reading import drain_of
 from reconciler.core.views import OnHost
 from reconciler.runtime.ports import Device, IdentityMismatch, Note, Notes, Target
 from schema.keys import Family, Key
@@ -74,7 +75,8 @@ class Host:
         """Whether the present wish and claim are those of the note: then what is half done may simply be done again."""
         note = self._noted.get(volume)
         claim = snapshot.value(Key(Family.CLAIM, (self._node, volume)), Claim)
-        wished = snapshot.see(Key(Family.DESIRED_ATTACHMENT, (self._node, volume))) is not None
+        wish = snapshot.see(Key(Family.DESIRED_ATTACHMENT, (self._node, volume)))
+        wished = wish is not None and not drain_of(snapshot.see, self._node)
         return wished and note is not None and claim is not None and (claim.epoch, claim.boot) == (note.epoch, boot)
 
     # --- what changes it

@@ -78,7 +78,7 @@ class NodeReconciler:
             return self._reconcile_node()
         snapshot = Snapshot(self._cache, self._keyspace)
         view = self._view(key, snapshot)
-        if view.wish is None and view.device is OnHost.PRESENT:
+        if view.wish is None and not view.drain and view.device is OnHost.PRESENT:
             view = replace(view, paused=self._vanished.why_paused(key, snapshot))
         step = plan_node(view)
         if step is None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from reconciler.controllers.snapshot import Snapshot
+from reconciler.core.reading import drain_of
 from reconciler.runtime.cache import Cache
 from reconciler.runtime.ports import Clock, Item
 from schema.keys import Family, Key, Keyspace
 from schema.models import AttachmentPhase, AttachmentStatus
 
-_WATCHED = (Family.DESIRED_ATTACHMENT, Family.ATTACHMENT, Family.CONNECTION)
+_WATCHED = (Family.DESIRED_ATTACHMENT, Family.DESIRED_NODE, Family.ATTACHMENT, Family.CONNECTION)
 
 
 class Durations(Protocol):
@@ -41,7 +43,16 @@ class WishTimes:
         key = self._keyspace.parse(path)
         if not isinstance(key, Key):
             return
-        wished = self._item(Family.DESIRED_ATTACHMENT, key) is not None
+        if key.family is not Family.DESIRED_NODE:
+            self._time(key)
+            return
+        for item in self._cache.prefix(self._keyspace.folder(Family.DESIRED_ATTACHMENT, key.names[0])):
+            wish = self._keyspace.parse(item.key)
+            if isinstance(wish, Key):
+                self._time(wish)
+
+    def _time(self, key: Key) -> None:
+        wished = self._item(Family.DESIRED_ATTACHMENT, key) is not None and not self._set_aside(key)
         if self._settled(key, wished):
             known = self._since.pop(key.names, None)
             if known is not None and known[0] == wished:
@@ -49,6 +60,10 @@ class WishTimes:
                 measure(self._clock.now() - known[1])
         elif self._since.get(key.names, (not wished, 0.0))[0] != wished:
             self._since[key.names] = (wished, self._clock.now())
+
+    def _set_aside(self, key: Key) -> bool:
+        """The node is drained: it is as if the wish were gone."""
+        return bool(drain_of(Snapshot(self._cache, self._keyspace).see, key.names[0]))
 
     def _settled(self, key: Key, wished: bool) -> bool:
         item = self._item(Family.ATTACHMENT, key)

@@ -36,7 +36,7 @@ def waiting(view: AttachmentView) -> str:
     for name, key in (("connections", view.connection), ("claims", view.claim), ("attachments", view.status)):
         if isinstance(key, Bad):
             return f"{name}/{view.node}/{view.volume} can't be read: {key.fault}"
-    if view.wish is not None and view.connection is None:
+    if view.wished and view.connection is None:
         if view.claim is not None:
             return "the connection key is missing while this node uses the volume; the controller puts it back"
         return "the controller has not exported it to this node yet"
@@ -48,7 +48,9 @@ class _Rules:
 
     def __init__(self, view: AttachmentView) -> None:
         self.view = view
-        self.wished = view.wish is not None
+        self.wished = view.wished
+        set_aside = f"set aside while the node is drained ({view.drain})"
+        self.unwished = set_aside if view.wish else "no longer wished for here"
         self.connection = view.connection if isinstance(view.connection, ConnectionView) else None
         self.claim = view.claim if isinstance(view.claim, ClaimView) else None
         self.status = view.status if isinstance(view.status, StatusView) else None
@@ -84,8 +86,8 @@ class _Rules:
     def _reason_to_detach(self) -> str:
         """R9: each is a fact that somebody stated. Empty: there is none."""
         connection, claim = self.connection, self.claim
-        if not self.wished and not self.view.paused:
-            return "it is no longer wished for here"
+        if not self.wished and (self.view.drain or not self.view.paused):
+            return f"it is {self.unwished}"
         if claim and claim.boot != self.view.boot:
             return f"it belongs to boot {claim.boot}, which is over"
         if connection is None:
@@ -114,7 +116,7 @@ class _Rules:
         """N5 with a claim: it is given back for a positive reason only."""
         connection = self.connection
         if not self.wished:
-            return self._release(claim.epoch, "no longer wished for, and no device is left")
+            return self._release(claim.epoch, f"{self.unwished}, and no device is left")
         if claim.boot != self.view.boot:
             return self._release(claim.epoch, f"boot {claim.boot} is over")
         if connection and (self.granted is None or connection.epoch != claim.epoch):
@@ -127,7 +129,7 @@ class _Rules:
         if not connection or connection.phase is not HolderPhase.READY or self.released == connection.epoch:
             return None
         if not self.wished:
-            return self._release(connection.epoch, "no longer wished for; it was never claimed")
+            return self._release(connection.epoch, f"{self.unwished}; it was never claimed")
         if connection.boot != self.view.boot:
             return self._release(connection.epoch, f"granted to boot {connection.boot}, which is over")
         return None
@@ -140,7 +142,7 @@ class _Rules:
             return self._release(self.status.epoch, "nothing of it is left here")
         if self.wished:
             return None
-        keys = (self._key(Family.ATTACHMENT), self._key(Family.CONNECTION), self._key(Family.CLAIM), self._wish)
+        keys = (self._key(Family.ATTACHMENT), self._key(Family.CONNECTION), self._key(Family.CLAIM), *self._wishes)
         return Step(Do.WITHDRAW, "detached: nothing is left", epoch=self.status.epoch, commits=keys)
 
     # --- special times
@@ -172,8 +174,9 @@ class _Rules:
         return Key(family, (self.view.node, self.view.volume))
 
     @property
-    def _wish(self) -> Key:
-        return self._key(Family.DESIRED_ATTACHMENT)
+    def _wishes(self) -> tuple[Key, Key]:
+        """The wish, and the key that may set it aside."""
+        return self._key(Family.DESIRED_ATTACHMENT), Key(Family.DESIRED_NODE, (self.view.node,))
 
     @property
     def _fence(self) -> Key:
@@ -184,15 +187,15 @@ class _Rules:
         return self._key(Family.CONNECTION), self._key(Family.CLAIM), self._key(Family.ATTACHMENT)
 
     def _claim(self, epoch: int, why: str) -> Step:
-        return Step(Do.CLAIM, why, epoch=epoch, commits=(*self._facts, self._fence, self._wish))
+        return Step(Do.CLAIM, why, epoch=epoch, commits=(*self._facts, self._fence, *self._wishes))
 
     def _connect(self, epoch: int) -> Step:
-        confirms = (*self._facts, self._fence, self._wish)
+        confirms = (*self._facts, self._fence, *self._wishes)
         return Step(Do.CONNECT, "claimed: connect it", epoch=epoch, confirms=confirms, commits=self._facts)
 
     def _add_paths(self, epoch: int) -> Step:
         """N11. Only under a claim and a grant of this boot, confirmed like a connect: it logs in as that does."""
-        confirms = (*self._facts, self._fence, self._wish)
+        confirms = (*self._facts, self._fence, *self._wishes)
         why = "paths are missing, and their portals answer: add them"
         return Step(Do.ADD_PATHS, why, epoch=epoch, confirms=confirms, commits=(self._key(Family.ATTACHMENT),))
 
@@ -201,10 +204,10 @@ class _Rules:
 
     def _disconnect(self, why: str) -> Step:
         epoch = self.claim.epoch if self.claim else 0
-        return Step(Do.DISCONNECT, why, epoch=epoch, confirms=(*self._facts, self._wish))
+        return Step(Do.DISCONNECT, why, epoch=epoch, confirms=(*self._facts, *self._wishes))
 
     def _release(self, epoch: int, why: str, *also: Key) -> Step:
-        return Step(Do.RELEASE, why, epoch=epoch, commits=(*self._facts, self._wish, *also))
+        return Step(Do.RELEASE, why, epoch=epoch, commits=(*self._facts, *self._wishes, *also))
 
 
 def leaves_trace(view: AttachmentView) -> bool:

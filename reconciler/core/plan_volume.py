@@ -90,18 +90,19 @@ def _carry_on(view: VolumeView, node: NodeView, holder: HolderView) -> Step | No
         case HolderPhase.REVOKED:
             return _undo(view, holder)
         case HolderPhase.EXPORTING:
-            return _revoke_unused(view, node, holder) or _export(view, holder, (_wish(view, holder),))
+            return _revoke_unused(view, node, holder) or _export(view, holder, _wishes(view, holder))
         case HolderPhase.READY:
             return _revoke_proven(view, node, holder) or _republish(view, node, holder)
 
 
 def _revoke_unused(view: VolumeView, node: NodeView, holder: HolderView) -> Step | None:
     """C4a: nothing is out yet, so nobody has to prove anything."""
-    facts = _wish(view, holder), Key(Family.NODE, (holder.node,))
+    facts = *_wishes(view, holder), Key(Family.NODE, (holder.node,))
     if node.is_fenced(holder.boot):
         return _revoke_fenced(view, node, holder)
-    if node.wish is None:
-        return _revoke(view, holder, "the wish is gone and nothing was handed out yet", *facts)
+    if not node.wished:
+        gone = f"set aside ({holder.node} is drained)" if node.wish else "gone"
+        return _revoke(view, holder, f"the wish is {gone} and nothing was handed out yet", *facts)
     if node.boot != holder.boot:
         return _revoke(view, holder, f"{holder.node} is no longer in the boot this was granted to", *facts)
     return None
@@ -182,7 +183,7 @@ def _undo(view: VolumeView, holder: HolderView) -> Step | None:
 
 def _about_holder(view: VolumeView, node: NodeView, holder: HolderView) -> Iterator[Saying]:
     """Why a holder entry does not move on, where that is not the ordinary course."""
-    wished = node.wish is not None
+    wished = node.wished
     if isinstance(node.claim, Bad) or isinstance(node.status, Bad) or isinstance(node.connection, Bad):
         message = f"a key of {holder.node} on this volume can't be read"
         yield Saying(holder.node, Aspect.GRANTED, "Unreadable", message, "operator")
@@ -408,6 +409,8 @@ def _against(view: VolumeView, name: str, node: NodeView, chosen: str) -> Saying
     """What stands against a grant, the user's own part first."""
     if isinstance(node.wish, Bad):
         return Saying(name, Aspect.ACCEPTED, "Malformed", node.wish.fault, "user")
+    if node.drain:
+        return Saying(name, Aspect.GRANTED, "Drained", f"set aside: {name} is drained ({node.drain})", "operator")
     return _against_volume(view, name) or _against_holders(view, name, chosen) or _against_node(name, node)
 
 
@@ -473,8 +476,9 @@ def _lists(view: VolumeView) -> tuple[Key, Key]:
     return Key(Family.GRANT, (view.volume,)), Key(Family.VOLUME, (view.volume,))
 
 
-def _wish(view: VolumeView, holder: HolderView) -> Key:
-    return Key(Family.DESIRED_ATTACHMENT, (holder.node, view.volume))
+def _wishes(view: VolumeView, holder: HolderView) -> tuple[Key, Key]:
+    """The wish, and the key that may set it aside."""
+    return Key(Family.DESIRED_ATTACHMENT, (holder.node, view.volume)), Key(Family.DESIRED_NODE, (holder.node,))
 
 
 def _list(names: list[str] | tuple[str, ...]) -> str:

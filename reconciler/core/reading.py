@@ -45,6 +45,7 @@ from schema.models import (
     Record,
     VolumeSpec,
     VolumeStatus,
+    labelled,
 )
 
 
@@ -179,6 +180,7 @@ def _node_view(see: See, volume: str, name: str, uid: str, backend: str, around:
         boot=node.boot if isinstance(node, NodeRecord) else None,
         alive=around.alive(name),
         cordon=_cordon(intent),
+        drain=drain_of(see, name),
         fences=_fences(see, Family.FENCE, name, around),
         fenced=_fences(see, Family.FENCED, name, around),
         twin=around.twin(name, backend),
@@ -204,7 +206,13 @@ def _cordon(intent: NodeSpec | Bad | None) -> str | None:
         return f"its key desired/nodes can't be read ({intent.fault})"
     if intent is None or not intent.cordons:
         return None
-    return "; ".join(f"{label}: {reason}" if reason else label for label, reason in sorted(intent.cordons.items()))
+    return labelled(intent.cordons)
+
+
+def drain_of(see: See, node: str) -> str:
+    """Who drains the node and why, empty where nobody does. What can't be read is a cordon, and no reason to detach."""
+    intent = _value(see, Key(Family.DESIRED_NODE, (node,)), NodeSpec)
+    return labelled(intent.drains) if isinstance(intent, NodeSpec) else ""
 
 
 # --- the node's side -----------------------------------------------------------------------------------------------------
@@ -223,6 +231,7 @@ def attachment_view(
         boot=boot,
         published=isinstance(published, NodeRecord) and published.boot == boot,
         fenced=see(Key(Family.FENCE, (node, boot))) is not None,
+        drain=drain_of(see, node),
         wish=_wish(see, node, volume),
         connection=_connection(see, node, volume, uid),
         claim=_claim(see, node, volume, uid),

@@ -63,6 +63,8 @@ class NodeView:
     alive: bool = True
     """A hint that keeps grants from nodes that are away. Never an argument for taking something back."""
     cordon: str | None = None
+    drain: str = ""
+    """Who drains the node, and why. While anybody does, its wishes are set aside: they are there, and nobody acts on them."""
     fences: Mapping[str, Proof] = field(default_factory=dict)
     """Boots with an operator's statement, and what it rests on."""
     fenced: Mapping[str, Proof] = field(default_factory=dict)
@@ -72,6 +74,11 @@ class NodeView:
     claim: ClaimView | Bad | None = None
     status: StatusView | Bad | None = None
     connection: ConnectionView | Bad | None = None
+
+    @property
+    def wished(self) -> bool:
+        """There is a wish, readable or not, and it is not set aside."""
+        return self.wish is not None and not self.drain
 
     def is_fenced(self, boot: str) -> bool:
         return boot in self.fences or boot in self.fenced
@@ -171,6 +178,8 @@ class AttachmentView:
     """`nodes/N` says this boot."""
     fenced: bool = False
     """`fences/N/<my boot>` is there."""
+    drain: str = ""
+    """As in `NodeView`."""
     wish: Wish | Bad | None = None
     connection: ConnectionView | Bad | None = None
     claim: ClaimView | Bad | None = None
@@ -180,6 +189,11 @@ class AttachmentView:
     """Why it stays although its wish is gone (`core.mass`)."""
     paths_to_add: bool = False
     """Paths of the device are missing whose portals answer, and it is time to try."""
+
+    @property
+    def wished(self) -> bool:
+        """There is a wish, readable or not, and it is not set aside."""
+        return self.wish is not None and not self.drain
 
 
 OTHER_UID: Final = -1

@@ -18,13 +18,13 @@ from tests.model.state import (
 TWO_WRITERS = "(a) two nodes can write"
 CUT = "(b) unmapped while an unfenced boot holds the device"
 WRONG_EPOCH = "(c) a device of another epoch is published as attached"
-DROPPED = "(e) a wished device is dropped because a key is missing"
+DROPPED = "(e) a wished device is dropped without a reason"
 REVIVED = "(g) an old device gets a newer export"
 ENDLESS = "(L) grants without end"
 STUCK = "stuck: no settled state can be reached"
 STUCK_UNHEALED = "stuck as long as fenced nodes stay away"
 NOISY = "a settled state is not quiet"
-CORDON_IGNORED = "(k) granted to a cordoned node"
+CORDON_IGNORED = "(k) granted to a cordoned or drained node"
 DATA_LOST = "(d) data deleted that was to be retained"
 DELETED_IN_USE = "(h) deleted while a node holds or claims it"
 EXTENDED_IN_USE = "(x) extended while a node holds it"
@@ -63,11 +63,11 @@ def disconnect(state: State, node: int) -> str:
     entry = (node, host.device, host.boot, READY)
     listed = entry in (volume.grant or ()) or (volume.status and entry in volume.status.holders)
     fenced = host.boot in keys.fences or host.boot in keys.fenced
-    return DROPPED if keys.wish and host.device and listed and not fenced else ""
+    return DROPPED if keys.wanted and host.device and listed and not fenced else ""
 
 
 def grant(state: State, node: int) -> str:
-    return CORDON_IGNORED if state.nodes[node].cordon else ""
+    return CORDON_IGNORED if state.nodes[node].intent else ""
 
 
 def intend_delete(state: State) -> str:
@@ -115,7 +115,7 @@ def settled(state: State, *, healed: bool) -> bool:
     if not _volume_settled(state):
         return False
     holders = volume.holders
-    wished = [node for node in here if state.nodes[node].wish and not state.nodes[node].cordon]
+    wished = [node for node in here if state.nodes[node].wish and not state.nodes[node].intent]
     holding = {holder.node for holder in holders}
     grantable = volume.spec and volume.record and not volume.record.intent
     if len(holders) > 1 or (wished and grantable and not holders) or (not holders and state.array.target):
@@ -154,11 +154,11 @@ def _volume_settled(state: State) -> bool:
 def _node_settled(state: State, node: int, holds: bool, here: bool) -> bool:
     keys, host = state.nodes[node], state.hosts[node]
     if not holds:
-        said = keys.status is None or bool(keys.wish and keys.status[0] == RELEASED)  # goes with the wish (N6)
+        said = keys.status is None or bool(keys.wanted and keys.status[0] == RELEASED)  # goes with the wish (N6)
         gone = (said and not keys.claim and not host.device) or not here
         return gone and not keys.connection and not state.array.maps[node]
     epoch = host.device
     attached = keys.claim == (epoch, host.boot) and keys.status == (ATTACHED, epoch)
     exported = keys.connection == (epoch, host.boot, READY) and state.array.maps[node] == epoch and state.array.target
     held = (node, epoch, host.boot, READY) in state.volume.holders
-    return bool(keys.wish and here and epoch and attached and exported and held)
+    return bool(keys.wanted and here and epoch and attached and exported and held)

@@ -12,12 +12,15 @@ from tests.model.moves import STEPS
 from tests.model.rules import Rules
 from tests.model.state import (
     CONTROLLER,
+    CORDONED,
     CUT_OFF,
+    DRAINED,
     EXPORTED,
     HERE,
     LOST,
     NODES,
     OFF,
+    OPEN,
     READY,
     UNKNOWN,
     Controller,
@@ -113,6 +116,8 @@ def budgeted(load: Load, rules: Rules, state: State) -> Iterator[Next]:
         yield from _wishes(load, with_budget(state, budget._replace(wishes=budget.wishes - 1)))
     if budget.cordons:
         yield from _cordons(with_budget(state, budget._replace(cordons=budget.cordons - 1)))
+    if budget.drains:
+        yield from _drains(with_budget(state, budget._replace(drains=budget.drains - 1)))
     if budget.power:
         yield from _power_cuts(with_budget(state, budget._replace(power=budget.power - 1)))
     if budget.partitions:
@@ -154,8 +159,14 @@ def _wishes(load: Load, state: State) -> Iterator[Next]:
 
 def _cordons(state: State) -> Iterator[Next]:
     for node, keys in enumerate(state.nodes):
-        what = f"{'lifts the cordon of' if keys.cordon else 'cordons'} {NODES[node]}"
-        yield _event(USER, what, with_node(state, node, keys._replace(cordon=1 - keys.cordon)))
+        what, intent = ("opens", OPEN) if keys.intent else ("cordons", CORDONED)
+        yield _event(USER, f"{what} {NODES[node]}", with_node(state, node, keys._replace(intent=intent)))
+
+
+def _drains(state: State) -> Iterator[Next]:
+    for node, keys in enumerate(state.nodes):
+        what, intent = ("takes back the drain of", OPEN) if keys.intent == DRAINED else ("drains", DRAINED)
+        yield _event(USER, f"{what} {NODES[node]}", with_node(state, node, keys._replace(intent=intent)))
 
 
 def _power_cuts(state: State) -> Iterator[Next]:

@@ -27,6 +27,8 @@ from schema.models import AttachmentPhase, HolderPhase, Intent, Proof, VolumePha
 from tests.model.moves import STEPS, Move
 from tests.model.rules import Rules
 from tests.model.state import (
+    CORDONED,
+    DRAINED,
     EXPORTED,
     LOST,
     NODES,
@@ -168,6 +170,7 @@ def attachment_view(keys: NodeKeys, index: int, host: Host) -> AttachmentView:
         boot=_boot(host.boot),
         published=keys.boot == host.boot,
         fenced=host.boot in keys.fences,
+        drain=_drain(keys),
         wish=Wish("rw") if keys.wish else None,
         connection=_connection_view(keys),
         claim=_claim_view(keys),
@@ -218,7 +221,8 @@ def _node_view(keys: NodeKeys) -> NodeView:
     return NodeView(
         wish=Wish("rw", keys.wish) if keys.wish else None,
         boot=_boot(keys.boot) if keys.boot else None,
-        cordon="work in progress" if keys.cordon else None,
+        cordon="work in progress" if keys.intent == CORDONED else None,
+        drain=_drain(keys),
         fences=_proofs(keys.fences),
         fenced=_proofs(keys.fenced),
         claim=_claim_view(keys),
@@ -229,6 +233,10 @@ def _node_view(keys: NodeKeys) -> NodeView:
 
 def _proofs(fences: tuple[int, ...]) -> dict[str, Proof]:
     return {_boot(boot): "powered_off" if fences.count(boot) > 1 else "statement" for boot in fences}
+
+
+def _drain(keys: NodeKeys) -> str:
+    return "maintenance" if keys.intent == DRAINED else ""
 
 
 def _claim_view(keys: NodeKeys) -> ClaimView | None:

@@ -23,6 +23,8 @@ HERE, CUT_OFF, OFF = range(3)
 """What has become of a host: well, partitioned from etcd, without power."""
 UNKNOWN, ABSENT, PRESENT = range(3)
 """What the node daemon knows of the device."""
+OPEN, CORDONED, DRAINED = range(3)
+"""What users want of a node as a whole."""
 CREATING, AVAILABLE, EXTENDING, RETAINED, DELETING = range(5)
 """Phases in `volumes/V`."""
 
@@ -42,7 +44,8 @@ class NodeKeys(NamedTuple):
 
     wish: int = 0
     """Its place in the order of the wishes."""
-    cordon: int = 0
+    intent: int = OPEN
+    """`desired/nodes/N`"""
     boot: int = 0
     """`nodes/N`"""
     fences: tuple[int, ...] = ()
@@ -54,6 +57,11 @@ class NodeKeys(NamedTuple):
     """Phase, epoch."""
     connection: tuple[int, int, int] | None = None
     """Epoch, boot, phase."""
+
+    @property
+    def wanted(self) -> bool:
+        """There is a wish, and it is not set aside."""
+        return bool(self.wish) and self.intent != DRAINED
 
 
 class Spec(NamedTuple):
@@ -190,6 +198,7 @@ class Budget(NamedTuple):
     deletions: int = 0
     stale: int = 0
     cordons: int = 0
+    drains: int = 0
     specs: int = 0
     losses: int = 0
     """The array forgets its exports, or an audit says so of one that is there."""

@@ -12,6 +12,7 @@ import pytest
 
 from tests.model import variants
 from tests.model.checks import (
+    CORDON_IGNORED,
     CUT,
     DATA_LOST,
     DELETED_IN_USE,
@@ -101,6 +102,10 @@ VARIANTS = {
     ),
     "adds paths to what is unclaimed": missing(variants.AddsPathsUnclaimed, load("attached", wishes=1, paths=1), CUT),
     "late adding of paths": missing(Rules, load("attached", wishes=1, paths=1, late=NODES), CUT),
+    "a drain is no cordon": missing(variants.GrantsToDrained, load(wishes=1, drains=1), CORDON_IGNORED),
+    "a drain is not confirmed": missing(
+        variants.DropsOnAnOldDrain, Load(Budget(stale=1, drains=2), "attached", lag="one", crashes=False), DROPPED
+    ),
     "late node call": missing(Rules, load(wishes=3, late=NODES), CUT, WRONG_EPOCH, REVIVED),
 }
 

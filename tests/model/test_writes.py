@@ -12,7 +12,19 @@ import pytest
 
 from tests.model.load import Kind, Load
 from tests.model.starts import attached, is_settled, run, wished
-from tests.model.state import CUT_OFF, OFF, RELEASED, State, with_array, with_host, with_node, with_volume, written
+from tests.model.state import (
+    CUT_OFF,
+    DRAINED,
+    OFF,
+    OPEN,
+    RELEASED,
+    State,
+    with_array,
+    with_host,
+    with_node,
+    with_volume,
+    written,
+)
 from tests.model.world import World
 
 LOAD = Load(crashes=False)
@@ -81,6 +93,14 @@ def fenced(away: int) -> State:
     return with_node(state, 0, state.nodes[0]._replace(fences=(host.boot,)))
 
 
+def drained() -> State:
+    return run(draining(attached(LOAD)), is_settled)
+
+
+def draining(state: State, intent: int = DRAINED) -> State:
+    return with_node(state, 0, state.nodes[0]._replace(intent=intent))
+
+
 def but(**keys: Any) -> State:
     """Attached, and then some keys of A by hand."""
     state = attached(LOAD)
@@ -109,6 +129,8 @@ SEQUENCES: dict[str, tuple[Callable[[], State], int]] = {
     "reboot while attached": (rebooting, 8),
     "fence of a node without power, move, return": (lambda: fenced(OFF), 9),
     "fence of a node that is cut off, move, return": (lambda: fenced(CUT_OFF), 9),
+    "drain while attached": (lambda: draining(attached(LOAD)), 4),
+    "drain taken back": (lambda: draining(drained(), OPEN), 4),
     "claim deleted by hand": (lambda: but(claim=None), 2),
     "status deleted by hand": (lambda: but(status=None), 1),
     "connection deleted by hand": (lambda: but(connection=None), 1),

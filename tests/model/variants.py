@@ -303,6 +303,28 @@ class PublishesBeforeCleaning(Rules):
         return plan_node(view) if view.published else None
 
 
+# --- drains (R13) --------------------------------------------------------------------------------------------------------
+
+
+class GrantsToDrained(Rules):
+    """Only the node sets wishes aside; the controller grants all the same."""
+
+    def plan_volume(self, view: VolumeView) -> Step | None:
+        for name in view.nodes:
+            view = _node_replaced(view, name, drain="")
+        return plan_volume(view).step
+
+
+class DropsOnAnOldDrain(Rules):
+    """A disconnect confirms the wish alone, not the key that sets it aside."""
+
+    def plan_node(self, view: AttachmentView) -> Step | None:
+        step = plan_node(view)
+        if step is None or step.do is not Do.DISCONNECT:
+            return step
+        return replace(step, confirms=tuple(key for key in step.confirms if key.family is not Family.DESIRED_NODE))
+
+
 # --- what may be done otherwise ------------------------------------------------------------------------------------------
 
 
