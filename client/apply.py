@@ -42,11 +42,17 @@ def hints(reader: Reader, wishes: Iterable[Wish]) -> list[str]:
     """What an attachment will wait for, as far as can be seen now. Allowed: wishes may come in any order."""
     attached = [wish.key.names for wish in wishes if wish.key.family is Family.DESIRED_ATTACHMENT]
     volumes = {Key(Family.DESIRED_VOLUME, (volume,)) for _, volume in attached}
-    nodes = {Key(Family.NODE, (node,)) for node, _ in attached}
-    known = reader.together([*volumes, *nodes])
+    known = reader.together(volumes)
     found = _missing(known, volumes, "volume {} is not wished for yet: its attachments wait for it")
-    found += _missing(known, nodes, "node {} has not published itself yet: is brickwork-node running there?")
-    return found
+    return found + unpublished(reader, (node for node, _ in attached))
+
+
+def unpublished(reader: Reader, nodes: Iterable[str]) -> list[str]:
+    """A hint for each node whose daemon has not told of it yet."""
+    keys = {Key(Family.NODE, (node,)) for node in nodes}
+    return _missing(
+        reader.together(keys), keys, "node {} has not published itself yet: is brickwork-node running there?"
+    )
 
 
 def _missing(known: Known, keys: Iterable[Key], text: str) -> list[str]:

@@ -40,7 +40,8 @@ def delete(session: Session, objects: tuple[str, ...], files: tuple[str, ...], y
     brickctl delete -f manifest.yaml
 
     A volume keeps its data unless its spec says on_delete: delete; then it is asked for on a terminal, or --yes says so. An
-    attachment is detached once nothing uses the device. A node's wish holds its cordons: deleting it opens the node.
+    attachment is detached once nothing uses the device. A node's wish holds its cordons and drains: deleting it opens
+    the node.
     """
     if bool(objects) == bool(files):
         raise Misuse("say what to delete: either KIND NAME... or -f FILE")

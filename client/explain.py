@@ -108,6 +108,8 @@ class _Explaining:
         self._advise(node, told)
 
     def _why(self, told: VolumeSummary | AttachmentSummary) -> None:
+        if isinstance(told, AttachmentSummary) and told.set_aside and told.reason != "Drained":
+            _line("set aside", told.set_aside)
         if told.waits_for or told.state not in SETTLED:
             _line("why", told.message)
             when = f", since {age(told.since, self.now)}" if told.since else ""
@@ -147,6 +149,8 @@ class _Explaining:
         closer = {"HeldBy": "HeldByLeaving"} if leaving else {}
         if not planning.cuts_access(self.known, self.backend):
             closer["NodeSilent"] = "NodeSilentUncut"
+        if isinstance(told, AttachmentSummary) and told.set_aside:
+            closer["DeviceBusy"] = "DeviceBusyDrained"
         fitting = [closer.get(each, each) for each in reasons]
         advice = [line for reason in fitting for line in remedy(reason, place)]
         for index, text in enumerate(advice):

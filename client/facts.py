@@ -43,6 +43,7 @@ AROUND_PAIRS = (
     Family.VOLUME,
     Family.NODE,
     Family.ALIVE,
+    Family.DESIRED_NODE,
     Family.FENCE,
     Family.FENCED,
     Family.BACKEND,
@@ -67,7 +68,7 @@ def keys_around(node: str, volume: str) -> list[Key]:
     pair = (node, volume)
     keys = [Key(family, pair) for family in OF_PAIRS]
     keys += [Key(family, (volume,)) for family in (Family.VOLUME, Family.DESIRED_VOLUME)]
-    return keys + [Key(family, (node,)) for family in (Family.NODE, Family.ALIVE)]
+    return keys + [Key(family, (node,)) for family in (Family.NODE, Family.ALIVE, Family.DESIRED_NODE)]
 
 
 def read_attachment(reader: Reader, node: str, volume: str) -> Known:
@@ -107,6 +108,7 @@ def attachment_facts(known: Known, node: str, volume: str) -> AttachmentFacts:
         status=known.value(Key(Family.ATTACHMENT, (node, volume)), AttachmentStatus),
         record=known.value(Key(Family.NODE, (node,)), NodeRecord),
         alive=known.value(Key(Family.ALIVE, (node,)), Alive),
+        intent=known.value(Key(Family.DESIRED_NODE, (node,)), NodeSpec),
         fenced=known.boots(node),
         backend_name=backend,
         backend=known.value(Key(Family.BACKEND, (backend,)), BackendStatus) if backend else None,
@@ -180,6 +182,7 @@ def node(known: Known, name: str) -> NodeSummary:
             fences=tuple(fences(known, name)),
             volumes=tuple(sorted({key.names[1] for key in known.below(name, *PAIR_FAMILIES)})),
             paused=sum(1 for key in known.below(name, Family.ATTACHMENT) if says(known, key, DETACHES_PAUSED)),
+            left=left_on(known, name),
         )
     )
 
@@ -189,6 +192,16 @@ def says(known: Known, key: Key, reason: str) -> str:
     value = known.value(key, AttachmentStatus if key.family is Family.ATTACHMENT else Verdict)
     told = value.conditions if isinstance(value, Verdict | AttachmentStatus) else ()
     return next((each.message for each in told if each.reason == reason), "")
+
+
+def left_on(known: Known, name: str) -> tuple[str, ...]:
+    """Volumes that are not detached from a node: a claim, a status or a holder entry says so, or an entry can't be read."""
+    left = {key.names[1] for key in known.below(name, Family.CLAIM, Family.ATTACHMENT)}
+    for key in known.keys(Family.VOLUME):
+        status = known.value(key, VolumeStatus)
+        holders = [holder.node for holder in status.holders] if isinstance(status, VolumeStatus) else [name]
+        left |= {key.names[0]} if name in holders else set()
+    return tuple(sorted(left))
 
 
 def fences(known: Known, name: str) -> Iterator[tuple[str, FenceStatement | Malformed]]:
@@ -211,9 +224,13 @@ def names(known: Known, *families: Family) -> list[str]:
 
 
 def read_node(reader: Reader, name: str) -> Known:
-    """One node with everything around it."""
+    """One node with everything around it.
+
+    Holder lists come before claims and statuses: where a drain lets no new grant through, nothing slips through in between.
+    """
     single = (Family.DESIRED_NODE, Family.NODE, Family.ALIVE, Family.VERDICT_NODE)
     known = reader.together([Key(family, (name,)) for family in single])
+    reader.more(known, Family.VOLUME)
     for family in (Family.FENCE, Family.FENCED, *PAIR_FAMILIES):
         reader.more(known, family, name)
     return known

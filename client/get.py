@@ -88,7 +88,7 @@ def everything(reader: Reader, kind: str) -> tuple[Known, list[Found]]:
     if kind == "attachment":
         return attachments(reader)
     families = {"volume": facts.VOLUME_FAMILIES, "node": facts.NODE_FAMILIES, "backend": (Family.BACKEND,)}[kind]
-    known = reader.families(*families)
+    known = reader.families(*((Family.VOLUME,) if kind == "node" else ()), *families)
     make = {"volume": found_volume, "node": found_node, "backend": found_backend}[kind]
     found = [make(known, name) for name in facts.names(known, *families)]
     return known, [each for each in found if each.shape["status"]["state"] != VolumeState.ABSENT]
@@ -174,9 +174,15 @@ def _many(name: str) -> Callable[[object, float], object]:
     return lambda told, _now: ",".join(getattr(told, name))
 
 
-_WHY = Column(
-    "WHY", lambda told, _now: getattr(told, "message", "") if getattr(told, "waits_for", "") else "", wide=True
-)
+def _why(told: object, _now: float) -> str:
+    """What is waited for; and who wanted it so, where the wish itself does not tell."""
+    if not getattr(told, "waits_for", ""):
+        return ""
+    message, aside = getattr(told, "message", ""), getattr(told, "set_aside", None) or ""
+    return message if aside in message else f"{message}; {aside}"
+
+
+_WHY = Column("WHY", _why, wide=True)
 _WAITS = Column("WAITS FOR", _of("waits_for"), wide=True)
 _NEXT = Column("NEXT TRY", _age("next_try"), wide=True)
 _STATE = (Column("STATE", _of("state")), Column("REASON", _of("reason")), Column("SINCE", _age("since")))

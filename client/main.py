@@ -16,6 +16,10 @@ COMMANDS: dict[str, str] = {
     "attach": "Wish for a volume on a node.",
     "detach": "Take back the wish for a volume on a node.",
     "delete": "Take back wishes for volumes, attachments or nodes.",
+    "cordon": "Keep new attachments from a node.",
+    "uncordon": "Take a cordon back.",
+    "drain": "Detach everything from a node, and wait until nothing is left.",
+    "undrain": "Take a drain back: what it set aside is attached again.",
     "get": "List volumes, attachments, nodes or backends.",
     "describe": "Tell everything about one object.",
     "wait": "Wait until an object is as asked for.",
@@ -25,7 +29,7 @@ COMMANDS: dict[str, str] = {
 }
 """Each command and its line in `--help`. Its module, of the same name, is imported when it is run."""
 
-MODULE_OF = {"detach": "attach"}
+MODULE_OF = {"detach": "attach", "uncordon": "cordon", "undrain": "drain"}
 
 
 class Commands(click.Group):

@@ -44,7 +44,6 @@ def read_volume(reader: Reader, volume: str) -> tuple[Known, list[str]]:
         keys += [
             *facts.keys_around(node, volume),
             Key(Family.CONNECTION, (node, volume)),
-            Key(Family.DESIRED_NODE, (node,)),
         ]
     known = reader.together(keys)
     for node in nodes:

@@ -36,6 +36,10 @@ _POWERED_OFF = (
     f"{_FENCE} --powered-off",
     _NOT_ON_SILENCE,
 )
+_IN_USE = (
+    "end what the message names, on {node}: unmount it, stop the process, remove the mapping",
+    "find it: ssh {node} 'lsblk /dev/brickwork/{volume}; fuser -vm /dev/brickwork/{volume}'",
+)
 _BACKEND_AWAY = (
     "look at it: brickctl describe backend {backend}",
     "it is tried again by itself; the controller's log has every try: journalctl -u brickwork-controller",
@@ -52,10 +56,10 @@ _REBOOTED = (
 
 REMEDIES: dict[str, tuple[str, ...]] = {
     # the node
-    "DeviceBusy": (
-        "end what the message names, on {node}: unmount it, stop the process, remove the mapping",
-        "find it: ssh {node} 'lsblk /dev/brickwork/{volume}; fuser -vm /dev/brickwork/{volume}'",
-        "to keep it attached instead, take the wish up again: brickctl attach {node} {volume}",
+    "DeviceBusy": (*_IN_USE, "to keep it attached instead, take the wish up again: brickctl attach {node} {volume}"),
+    "DeviceBusyDrained": (
+        *_IN_USE,
+        "to keep it attached instead, take the drain back: brickctl undrain {node} --label LABEL",
     ),
     "NodeSilent": _NODE_AWAY,
     "NodeSilentUncut": (_LOOK, *_POWERED_OFF),
@@ -103,7 +107,12 @@ REMEDIES: dict[str, tuple[str, ...]] = {
     ),
     "Cordoned": (
         "see the cordons: brickctl describe node {node}",
-        "open the node by applying kind: Node, name: {node} without them, or: brickctl delete node {node}",
+        "take each back once its reason is gone: brickctl uncordon {node} --label LABEL",
+    ),
+    "Drained": (
+        "it waits as designed: what is wished for on {node} is attached again when the last drain is taken back",
+        "see the drains: brickctl describe node {node}",
+        "take each back once its reason is gone: brickctl undrain {node} --label LABEL",
     ),
     # the volume
     "HeldBy": (

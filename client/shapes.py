@@ -22,7 +22,7 @@ IDENTIFIERS = ("host", "ip", "initiator", "nqn", "nvme_hostid", "wwpns", "wwnns"
 
 
 def attachment(told: AttachmentSummary, spec: object) -> Shape:
-    status = _status(told, "path", "device", "paths", "mode", "protocol", "epoch", "observed_generation")
+    status = _status(told, "set_aside", "path", "device", "paths", "mode", "protocol", "epoch", "observed_generation")
     return {"kind": "Attachment", "node": told.node, "volume": told.volume, **_wish(spec, told.generation, status)}
 
 
@@ -32,7 +32,7 @@ def volume(told: VolumeSummary, spec: object) -> Shape:
 
 
 def node(told: NodeSummary, spec: object, record: object) -> Shape:
-    status = _status(told, "boot", "versions", "multipath", "fences", "volumes")
+    status = _status(told, "boot", "versions", "multipath", "fences", "volumes", "left")
     status["connector"] = identifiers(record)
     return {"kind": "Node", "name": told.node, **_wish(spec, told.generation, status)}
 

@@ -20,7 +20,8 @@ _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 GONE = ("Absent", "Detached")
 
 
-def _seconds(ctx: click.Context, param: click.Parameter, value: str) -> float:
+def seconds(ctx: click.Context, param: click.Parameter, value: str) -> float:
+    """`60s`, `5m`, `1h` as seconds."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", value)
     if match is None:
         raise click.BadParameter(f"{value!r}: write for instance 60s, 5m or 1h", ctx, param)
@@ -37,7 +38,7 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str) -> float:
     help="attached, detached, available, deleted, or condition=TYPE[=STATUS].",
 )
 @click.option(
-    "--timeout", default="60s", callback=_seconds, metavar="TIME", help="As in 60s, 5m; 0 looks once.  [default: 60s]"
+    "--timeout", default="60s", callback=seconds, metavar="TIME", help="As in 60s, 5m; 0 looks once.  [default: 60s]"
 )
 @click.pass_obj
 def wait(session: Session, objects: tuple[str, ...], goal: str, timeout: float) -> None:

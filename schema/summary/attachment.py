@@ -23,6 +23,7 @@ def summarise_attachment(facts: AttachmentFacts) -> AttachmentSummary:
         reason=finding.reason,
         message=finding.message,
         waits_for=finding.waits_for,
+        set_aside=case.set_aside or None,
         since=finding.since,
         next_try=finding.next_try,
         path=status.path if status and with_device else None,

@@ -12,6 +12,8 @@ from schema.models import (
     Condition,
     HolderPhase,
     NodeRecord,
+    NodeSpec,
+    labelled,
 )
 from schema.summary.reasons import MEANING, complaint, verdict_on
 from schema.summary.terms import AttachmentFacts
@@ -25,7 +27,10 @@ class Case:
 
     def __init__(self, facts: AttachmentFacts) -> None:
         self.facts = facts
-        self.wished = facts.wish is not None
+        drains = facts.intent.drains if isinstance(facts.intent, NodeSpec) else {}
+        self.drained = bool(drains)
+        self.wished = facts.wish is not None and not drains
+        self.set_aside = f"{facts.node} is drained ({labelled(drains)})" if drains and facts.wish is not None else ""
         self.holders = facts.holders if isinstance(facts.holders, tuple) else ()
         self.holder = next((holder for holder in self.holders if holder.node == facts.node), None)
         self.phase = self.holder.phase if self.holder else None
@@ -82,7 +87,7 @@ class Case:
     @property
     def paused(self) -> bool:
         """Its wish is gone along with many others, and the node waits for a confirmation."""
-        return not self.wished and self.complains_of("DetachesPaused") is not None
+        return not self.wished and not self.drained and self.complains_of("DetachesPaused") is not None
 
     @property
     def doubted(self) -> bool:
@@ -168,6 +173,7 @@ class Case:
             other=other or "that asked first",
             unreadable=self.unreadable,
             fault=self.backend_fault,
+            set_aside=self.set_aside,
             wish=facts.wish if isinstance(facts.wish, Malformed) else "",
             said=self.said or "nothing",
             live=self.live,

@@ -52,6 +52,8 @@ class _Conditions:
             return given
         if isinstance(wish, Malformed):
             return self._make("Accepted", "False", "Malformed", str(wish), self.answered)
+        if self.case.set_aside:
+            return self._make("Accepted", "True", "Drained", f"set aside: {self.case.set_aside}", self.answered)
         return self._make("Accepted", "True", "Accepted", "", self.answered)
 
     def _exported(self) -> Condition:

@@ -31,6 +31,7 @@ MEANING: dict[str, Meaning] = {
     "NodeSilent": Meaning("Pending", _NODE),
     "NodeFenced": Meaning("Pending", _NODE),
     "Cordoned": Meaning("Pending", _OPERATOR),
+    "Drained": Meaning("Pending", _OPERATOR),
     "OldBoot": Meaning("Pending", _NODE),
     "ExtendWaitsForDetach": Meaning("Pending", "node {other}"),
     # a call that failed, and is tried again

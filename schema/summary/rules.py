@@ -46,6 +46,12 @@ def _mismatch(case: Case) -> Condition | None:
     return case.complains_of("IdentityMismatch")
 
 
+def _drained(case: Case) -> Condition | None:
+    """The controller says since when."""
+    says = case.verdict_says
+    return says if says and says.reason == "Drained" else None
+
+
 @dataclass(frozen=True, slots=True)
 class _Rule:
     """One row: when it holds, this is the state. `voice` may know a better reason and message than the row's own."""
@@ -298,6 +304,7 @@ RULES: tuple[_Rule, ...] = (
         _BY,
         _node,
     ),
+    _Rule(lambda c: bool(c.set_aside), State.PENDING, "Drained", "set aside: {set_aside}", _OPS, _drained),
     _Rule(lambda c: not c.wished, State.DETACHED, "Detached", "nothing is wished for and nothing is left"),
 )
 
@@ -320,7 +327,7 @@ def find(case: Case) -> Finding:
     condition = rule.voice(case) if rule.voice else None
     if condition is None:
         return Finding(rule.state, rule.reason, case.fill(rule.says), case.fill(rule.waits_for), None, None)
-    by_controller = rule.voice is _controller
+    by_controller = rule.voice in (_controller, _drained)
     known = MEANING.get(condition.reason) if by_controller else None
     source = case.verdict if by_controller else case.status
     return Finding(

@@ -86,6 +86,8 @@ class AttachmentFacts:
     record: NodeRecord | Malformed | None = None
     """`nodes/N`."""
     alive: Alive | Malformed | None = None
+    intent: NodeSpec | Malformed | None = None
+    """`desired/nodes/N`."""
     fenced: frozenset[str] = frozenset()
     """Boots of the node with a statement in `fences/` or `fenced/`."""
     backend_name: str = ""
@@ -119,6 +121,8 @@ class NodeFacts:
     """What the node claims or is wished to have."""
     paused: int = 0
     """Attachments that stay although their wishes are gone."""
+    left: tuple[str, ...] = ()
+    """What is not detached from it: a holder entry, a claim or a status is there."""
 
 
 # --- what it means -------------------------------------------------------------------------------------------------------
@@ -134,6 +138,8 @@ class AttachmentSummary:
     reason: str
     message: str
     waits_for: str
+    set_aside: str | None
+    """Who drains the node and why, where that sets the wish aside."""
     since: str | None
     next_try: str | None
     path: str | None
@@ -173,7 +179,7 @@ class VolumeSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeSummary:
-    """What to tell of a node. States: Ready, Cordoned, Silent, Fenced, Unknown, Uncertain."""
+    """What to tell of a node. States: Ready, Cordoned, Draining, Drained, Silent, Fenced, Unknown, Uncertain."""
 
     node: str
     state: str
@@ -183,10 +189,13 @@ class NodeSummary:
     since: str | None
     boot: str | None
     cordons: dict[str, str]
+    drains: dict[str, str]
     fences: tuple[str, ...]
     versions: dict[str, str]
     multipath: bool
     volumes: tuple[str, ...]
+    left: tuple[str, ...]
+    """While it is drained: what is not detached yet."""
     generation: int
     conditions: tuple[Condition, ...]
 

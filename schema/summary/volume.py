@@ -13,6 +13,7 @@ from schema.models import (
     VolumePhase,
     VolumeSpec,
     VolumeStatus,
+    labelled,
 )
 from schema.summary.reasons import MEANING, complaint, verdict_on
 from schema.summary.terms import (
@@ -159,10 +160,12 @@ def summarise_node(facts: NodeFacts) -> NodeSummary:
         since=None if alive is None or isinstance(alive, Malformed) else alive.since or None,
         boot=record.boot if record else None,
         cordons=dict(spec.cordons) if spec else {},
+        drains=dict(spec.drains) if spec else {},
         fences=tuple(boot for boot, _ in facts.fences),
         versions=dict(record.versions) if record else {},
         multipath=bool(record and record.multipath),
         volumes=facts.volumes,
+        left=facts.left if spec and spec.drains else (),
         generation=facts.generation,
         conditions=verdict.conditions if verdict else (),
     )
@@ -177,13 +180,17 @@ def _node_state(facts: NodeFacts, spec: NodeSpec | None, record: NodeRecord | No
     if record.boot in {boot for boot, _ in facts.fences}:
         message = f"boot {record.boot} is fenced; it has to come back, clean up, and begin a new one"
         return "Fenced", "NodeFenced", message, by_node
+    if spec and spec.drains and not facts.left:
+        away = "; it gives no sign of life" if facts.alive is None else ""
+        return "Drained", "Drained", f"nothing is attached ({labelled(spec.drains)}){away}", "operator"
     if facts.alive is None:
         return "Silent", "NodeSilent", "it gives no sign of life; nothing new is granted to it", by_node
     if isinstance(facts.spec, Malformed):
         return "Cordoned", "Malformed", f"desired/nodes/{name} can't be read: {facts.spec}", "user"
+    if spec and spec.drains:
+        return "Draining", "Draining", f"{len(facts.left)} left ({labelled(spec.drains)})", by_node
     if spec and spec.cordons:
-        labels = "; ".join(f"{label}: {why}" if why else label for label, why in sorted(spec.cordons.items()))
-        return "Cordoned", "Cordoned", labels, "operator"
+        return "Cordoned", "Cordoned", labelled(spec.cordons), "operator"
     if facts.paused:
         message = f"{facts.paused} attachments stay although their wishes are gone: too many went at once"
         return "Ready", "DetachesPaused", message, "operator"

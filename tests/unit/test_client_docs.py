@@ -65,6 +65,27 @@ def degraded() -> World:
     return world
 
 
+def mounted() -> World:
+    """web-1 has two volumes, data being mounted; its daemon is quick."""
+    world = attached()
+    world.wish("web-1", "logs")
+    world.volume("logs")
+    world.held("ready", volume="logs")
+    world.said("Attached", volume="logs")
+
+    def detach() -> None:
+        busy = world.condition("Released", "DeviceBusy", "device is in use (mounted at /srv)")
+        world.said("Attached", busy, next_try=world.stamp(-2))
+        for family in (Family.CLAIM, Family.CONNECTION, Family.ATTACHMENT):
+            world.delete(family, "web-1", "logs")
+        world.available("logs")
+        text = "set aside: web-1 is drained (kernel: reboot into 6.12)"
+        world.verdict(Family.DESIRED_ATTACHMENT, ("web-1", "logs"), "Granted", "Drained", text)
+
+    world.later(2, detach)
+    return world
+
+
 def dead() -> World:
     """web-1 died with the volume."""
     world = attached()
@@ -82,7 +103,7 @@ def doomed() -> World:
 
 
 WORLDS: dict[str, Callable[[], World]] = {
-    each.__name__: each for each in (attached, ready, moving, degraded, dead, doomed)
+    each.__name__: each for each in (attached, ready, moving, mounted, degraded, dead, doomed)
 }
 
 

@@ -52,7 +52,9 @@ def test_the_planners_say_whose_turn_it_is(world: World) -> None:
     world.said("Attaching")
     assert "next:       node web-1: claimed: connect it (N2, N3)" in world.ok("explain", "web-1/data")
     world.delete(Family.DESIRED_ATTACHMENT, "web-1", "data")
-    assert "next:       node web-1: no longer wished for, and no device is left (N5)" in world.ok("explain", "data")
+    assert "next:       node web-1: no longer wished for here, and no device is left (N5)" in world.ok(
+        "explain", "data"
+    )
 
 
 def test_who_waits_for_whom(world: World) -> None:

@@ -19,6 +19,7 @@ from schema.models import (
     Connection,
     HolderPhase,
     NodeRecord,
+    NodeSpec,
 )
 from schema.summary import AttachmentFacts, State, summarise_attachment
 from schema.summary.rules import RULES
@@ -41,6 +42,7 @@ from tests.unit.keys_around import (
 )
 
 WISH = AttachmentSpec()
+DRAINED = NodeSpec(drains={"ana": "new kernel", "bob": ""})
 
 
 def facts(**given: Any) -> AttachmentFacts:
@@ -128,6 +130,22 @@ TABLE: list[tuple[str, str, str, dict[str, Any]]] = [
     ("Pending", "VolumeNotFound", "user", {"holders": None, "verdict": verdict("Granted", "VolumeNotFound")}),
     ("Pending", "NodeUnknown", "node web-1", {"record": None, "verdict": verdict("Granted", "NodeUnknown")}),
     ("Pending", "Cordoned", "operator", {"verdict": verdict("Granted", "Cordoned")}),
+    ("Pending", "Drained", "operator", {"intent": DRAINED}),
+    ("Pending", "Drained", "operator", {"intent": DRAINED, "verdict": verdict("Granted", "Drained")}),
+    ("Pending", "Drained", "operator", {"intent": DRAINED, "verdict": verdict("Granted", "HeldBy")}),
+    ("Pending", "WaitingForController", "controller", {"verdict": verdict("Granted", "Drained", generation=39)}),
+    ("Detached", "Detached", "", {"intent": DRAINED, "wish": None}),
+    ("Detaching", "Disconnecting", "node web-1", {
+        "intent": DRAINED, "holders": READY, "claim": claim(), "status": status("Attached"),
+    }),
+    ("Blocked", "DeviceBusy", "whoever uses it on node web-1", {
+        "intent": DRAINED, "holders": READY, "claim": claim(), "status": status("Attached", BUSY),
+    }),
+    ("Unexporting", "Unmapping", "controller", {"intent": DRAINED, "holders": EXPORTING}),
+    ("Released", "Withdrawing", "node web-1", {"intent": DRAINED, "status": status("Released")}),
+    ("Attached", "Attached", "", {
+        "intent": BAD, "holders": READY, "claim": claim(), "status": status("Attached"),
+    }),
     ("Pending", "Strange", "controller", {"verdict": verdict("Granted", "Strange")}),
     ("Pending", "WaitingForController", "controller", {"verdict": verdict("Granted", "HeldBy", generation=39)}),
     ("Pending", "WaitingForController", "controller", {"verdict": BAD}),
@@ -284,6 +302,20 @@ def test_the_node_tells_since_when_paths_are_missing_and_why() -> None:
     assert next(each for each in waits.conditions if each.type == "Degraded") == why
 
 
+def test_a_wish_that_is_set_aside_says_by_whom() -> None:
+    """Accepted all the same; who drains the node is told in every state, beside the reason for that state."""
+    drained = "web-1 is drained (ana: new kernel; bob)"
+    held: dict[str, Any] = {"holders": READY, "claim": claim(), "status": status("Attached", BUSY)}
+    for keys in ({}, held):
+        told = summarise_attachment(facts(intent=DRAINED, **keys))
+        assert told.set_aside == drained
+        assert _words(told.conditions)["Accepted"] == ("True", "Drained")
+    assert summarise_attachment(facts(intent=DRAINED)).message == f"set aside: {drained}"
+    assert told.message == "in use: mounted at /srv"
+    assert summarise_attachment(facts(wish=None, intent=DRAINED)).set_aside is None
+    assert summarise_attachment(facts(intent=BAD, **held)).set_aside is None
+
+
 def test_conditions_follow_the_keys() -> None:
     """Accepted to Released answer with a reason at each stage."""
     attached = summarise_attachment(facts(holders=READY, claim=claim(), status=status("Attached")))
@@ -343,6 +375,7 @@ FACTS = st.builds(
     record=st.none() | st.builds(NodeRecord, boot=BOOTS, connector=st.just({})) | st.just(BAD),
     alive=st.none() | st.builds(Alive, boot=BOOTS, since=st.just(SINCE)) | st.just(BAD),
     fenced=st.sampled_from([frozenset(), frozenset({"b1"})]),
+    intent=st.sampled_from([None, NodeSpec(cordons={"ana": ""}), DRAINED, BAD]),
     backend=st.sampled_from([None, DOWN, BAD]),
 )
 SEVEN = ["Accepted", "Exported", "Connected", "Verified", "Ready", "Degraded", "Released"]
@@ -365,6 +398,7 @@ def test_every_combination_has_an_honest_summary(given: AttachmentFacts) -> None
         assert "web-1" not in [each.node for each in given.holders or ()]
         assert (given.claim, given.status, given.connection) == (None, None, None)
     if told.state is State.ATTACHED:
+        assert told.set_aside is None
         assert isinstance(given.claim, Claim)
         assert isinstance(given.status, AttachmentStatus)
         assert given.status.phase is AttachmentPhase.ATTACHED

@@ -107,6 +107,7 @@ def test_every_volume_has_an_honest_summary(given: VolumeFacts) -> None:
 
 
 RECORD = NodeRecord(boot="b1", connector={"auth_password": "s3cret"}, versions={"brickwork": "0.1.0"})
+DRAIN = NodeSpec(cordons={"bob": ""}, drains={"ana": "new kernel"})
 ALIVE = Alive(boot="b1", since=SINCE)
 FENCE = FenceStatement(who="ann", why="dead", evidence="power off")
 
@@ -119,6 +120,11 @@ FENCE = FenceStatement(who="ann", why="dead", evidence="power off")
         ("Silent", "node web-1", {"record": RECORD}),
         ("Uncertain", "node web-1", {"record": BAD, "alive": ALIVE}),
         ("Cordoned", "operator", {"record": RECORD, "alive": ALIVE, "spec": NodeSpec(cordons={"ann": "new disk"})}),
+        ("Drained", "operator", {"record": RECORD, "alive": ALIVE, "spec": DRAIN}),
+        ("Drained", "operator", {"record": RECORD, "spec": DRAIN}),
+        ("Draining", "node web-1", {"record": RECORD, "alive": ALIVE, "spec": DRAIN, "left": ("data",)}),
+        ("Silent", "node web-1", {"record": RECORD, "spec": DRAIN, "left": ("data",)}),
+        ("Unknown", "node web-1", {"spec": DRAIN}),
         ("Cordoned", "user", {"record": RECORD, "alive": ALIVE, "spec": BAD}),
         ("Fenced", "node web-1", {"record": RECORD, "alive": ALIVE, "fences": (("b1", FENCE),)}),
         ("Ready", "", {"record": RECORD, "alive": ALIVE, "fences": (("b0", FENCE),)}),
