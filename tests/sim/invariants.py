@@ -63,6 +63,8 @@ class Invariants:
         self._values: dict[Key, BaseModel] = {}
         self._holders: dict[str, dict[tuple[str, int], Holder]] = {}
         """By uid: the holder entries as last written by a controller, whatever was deleted by hand since."""
+        self._claims: dict[tuple[str, str], Claim] = {}
+        """(node, uid) -> the claim as its node last wrote it, whatever was deleted by hand since."""
         self._epochs: dict[str, set[int]] = {}
         self._released: set[tuple[str, str, int]] = set()
         self._device_of: dict[tuple[str, str], tuple[int, str]] = {}
@@ -120,7 +122,7 @@ class Invariants:
             case Family.CLAIM:
                 self._check_claim(key, before, after)
             case Family.ATTACHMENT if isinstance(after, AttachmentStatus):
-                self._check_status(key, after)
+                self._check_status(key, before, after)
             case Family.CONNECTION if isinstance(after, Connection):
                 self._check_connection(key, after)
             case Family.FENCED if after is not None and Key(Family.FENCE, key.names) not in self._values:
@@ -183,11 +185,17 @@ class Invariants:
             holder = self._holders.get(after.uid, {}).get((node, after.epoch))
             if holder is None or holder.phase is not HolderPhase.READY or holder.boot != after.boot:
                 raise Broken(f"S2: {node} claims {volume} in epoch {after.epoch} on the grant {holder}")
-        elif isinstance(before, Claim) and node in self._hosts.devices(before.uid):
-            raise Broken(f"S2: {node} gave back its claim of {volume} while its device is there")
+            self._claims[node, after.uid] = after
+        elif isinstance(before, Claim):
+            if node in self._hosts.devices(before.uid):
+                raise Broken(f"S2: {node} gave back its claim of {volume} while its device is there")
+            self._claims.pop((node, before.uid), None)
 
-    def _check_status(self, key: Key, status: AttachmentStatus) -> None:
+    def _check_status(self, key: Key, before: BaseModel | None, status: AttachmentStatus) -> None:
         node, volume = key.names
+        said = (before.phase, before.epoch) if isinstance(before, AttachmentStatus) else None
+        if said == (status.phase, status.epoch):
+            return  # only what it says of it has changed
         there = node in self._hosts.devices(status.uid)
         epoch, _ = self._device_of.get((node, status.uid), (0, ""))
         if status.phase is AttachmentPhase.ATTACHED and status.epoch != epoch:
@@ -230,8 +238,8 @@ class Invariants:
 
     def connected(self, node: str, volume: str, uid: str) -> None:
         """A host got a device."""
-        claim = self._value(Key(Family.CLAIM, (node, volume)), Claim)
-        if claim is None or claim.uid != uid:
+        claim = self._claims.get((node, uid))
+        if claim is None:
             raise Broken(f"S2: {node} connected {volume} without a claim")
         self._device_of[node, uid] = (claim.epoch, claim.boot)
         self._check_writers(uid)
