@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from reconciler.runtime.ports import (
     Batch,
@@ -185,8 +185,7 @@ class FakeEtcd:
 
     def keep(self, lease: int) -> int:
         self.expire()
-        held = self._leases.get(lease)
-        if held is None:
+        if (held := self._leases.get(lease)) is None:
             return 0
         held.expires = self.clock.now() + held.ttl_s
         return held.ttl_s
@@ -246,10 +245,9 @@ class FakeEtcd:
         for op in then:
             known = self._items.get(op.key)
             if isinstance(op, Delete):
-                if known is None:
-                    continue
-                del self._items[op.key]
                 item = None
+                if self._items.pop(op.key, None) is None:
+                    continue
             else:
                 item = Item(op.key, op.value, revision, known.create_revision if known else revision, op.lease)
                 self._items[op.key] = item
@@ -297,6 +295,8 @@ class FakeStore:
         """What goes wrong with the next writes, one after the other."""
         self.fault: Callable[[str], Fault | None] = lambda _: None
         """Asked at each call with its name (``"txn"``, ``"list"`` …) what goes wrong with it."""
+        self.fault_of: Callable[..., Fault | None] = lambda *_: None
+        """The same for transactions, with their compares and operations; it may change the world first."""
         self.watch_ends: deque[Exception | None] = deque()
         """What the next watches end with, once they are up; None: without a word."""
         self.listings: deque[Listing] = deque()
@@ -322,7 +322,7 @@ class FakeStore:
             if (compare.mod_revision is not None) + (compare.create_revision is not None) + compare.present != 1:
                 raise ValueError(f"{compare} must say exactly one of mod_revision, create_revision and present")
         keys = [each.key for each in (*compares, *then)]
-        return self._call("txn", lambda: self.etcd.txn(compares, then, self.by), keys=keys, write=bool(then))
+        return self._call("txn", lambda: self.etcd.txn(compares, then, self.by), keys, (compares, then))
 
     def grant_lease(self, ttl_s: int) -> int:
         return self._call("grant", lambda: self.etcd.grant(ttl_s))
@@ -373,13 +373,14 @@ class FakeStore:
         if any(covers(prefix, key) for prefix in self.denied for key in keys):
             raise Denied(f"permission denied: {keys}")
 
-    def _call(self, name: str, act: Callable[[], T], *, keys: Sequence[str] = (), write: bool = False) -> T:
+    def _call(self, name: str, act: Callable[[], T], keys: Sequence[str] = (), txn: tuple[Any, Any] = ((), ())) -> T:
         self.calls[name] = self.calls.get(name, 0) + 1
         self._clock.sleep(self.latency_s)
         self._refuse(keys)
-        fault = self.fault(name) or (self.faults.popleft() if write and self.faults else None)
-        if self.frozen:
-            fault = Fault.LOST_REQUEST
+        write = bool(txn[1])
+        fault = (self.fault_of(*txn) if name == "txn" else None) or self.fault(name)
+        fault = fault or (self.faults.popleft() if write and self.faults else None)
+        fault = Fault.LOST_REQUEST if self.frozen else fault
         if fault is None:
             result = act()
             self._clock.sleep(self.latency_s)

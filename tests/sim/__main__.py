@@ -23,10 +23,11 @@ def play(seed: int) -> Result:
 @click.option("--seed", type=int, help="Play this one and print its transcript.")
 @click.option("--seeds", type=int, default=100, show_default=True, help="Play so many.")
 @click.option("--first", type=int, default=0, show_default=True, help="The first of them.")
+@click.option("--stop", is_flag=True, help="Stop at the first failure.")
 @click.option("--jobs", type=int, default=multiprocessing.cpu_count, help="Processes at once.")
-def main(seed: int | None, seeds: int, first: int, jobs: int) -> None:
+def main(seed: int | None, seeds: int, first: int, stop: bool, jobs: int) -> None:
     """The fleet in the simulator."""
-    raise SystemExit(tell_one(seed) if seed is not None else tell_many(range(first, first + seeds), jobs))
+    raise SystemExit(tell_one(seed) if seed is not None else tell_many(range(first, first + seeds), jobs, stop))
 
 
 def tell_one(seed: int) -> int:
@@ -38,8 +39,8 @@ def tell_one(seed: int) -> int:
     return 1 if result.failure else 0
 
 
-def tell_many(seeds: range, jobs: int) -> int:
-    """Plays them all, whatever fails; prints each failure with the command that repeats it."""
+def tell_many(seeds: range, jobs: int, stop: bool = False) -> int:
+    """Plays them all, whatever fails, or until one does; prints each failure with the command that repeats it."""
     began_s = time.monotonic()
     steps = writes = failed = 0
     virtual_s = 0.0
@@ -53,6 +54,8 @@ def tell_many(seeds: range, jobs: int) -> int:
             if result.failure:
                 failed += 1
                 click.echo(f"seed {result.seed}: {result.failure[:600]}\n    make sim SEED={result.seed}")
+                if stop:
+                    break
     took_s = time.monotonic() - began_s
     click.echo(
         f"{len(seeds)} seeds, {failed} failed; {steps} steps, {writes} writes, {sum(faults.values())} faults, "

@@ -21,6 +21,8 @@ SETTLE_S = 600.0
 """So long after the last fault the fleet may take to settle. Its retries are at most 20 s apart here."""
 QUIET_S = 70.0
 """So long nothing may be written then: longer than every period of the daemons (resync, statistics, verification)."""
+STAGE_S = 0.5
+"""What a patient user gives the fleet at least before the next wish."""
 PERIODIC = ("/alive/", "/leaders/")
 
 
@@ -63,10 +65,17 @@ def scenario_of(seed: int) -> Scenario:
 
 
 class Run:
-    """A scenario, played once."""
+    """A scenario, played once.
 
-    def __init__(self, scenario: Scenario, recorder: Recorder | None = None) -> None:
+    Args:
+        story: what happens between the start of the daemons and the peace; by default the scenario's acts and faults.
+    """
+
+    def __init__(
+        self, scenario: Scenario, recorder: Recorder | None = None, story: Callable[[Run], None] | None = None
+    ) -> None:
         self.scenario = scenario
+        self._story = story or Run._go_through
         order = Random(f"{scenario.seed} order")
         self.clock = shuffled(order.random, scenario.preempt)
         self.fleet = Fleet(self.clock, scenario.shape, Random(f"{scenario.seed} daemons"))
@@ -81,7 +90,7 @@ class Run:
         failure = ""
         try:
             fleet.start()
-            self._go_through(self._timeline())
+            self._story(self)
             self.nemesis.heal()
             fleet.story.tell("", "the faults are over")
             self._settle()
@@ -102,7 +111,7 @@ class Run:
 
     def _timeline(self) -> list[tuple[float, Callable[[], None]]]:
         moments: list[tuple[float, Callable[[], None]]] = [
-            (act.at_s, lambda act=act: self._act(act))
+            (act.at_s, lambda act=act: self.act(act))
             for act in self.scenario.acts  # type: ignore[misc]
         ]
         for fault in self.scenario.faults:
@@ -110,12 +119,13 @@ class Run:
             moments.append((fault.at_s + fault.lasts_s, lambda fault=fault: self.nemesis.relent(fault)))  # type: ignore[misc]
         return sorted(moments, key=lambda moment: moment[0])
 
-    def _act(self, act: Act) -> None:
+    def act(self, act: Act) -> None:
+        """What the user does."""
         self.fleet.story.tell("user", str(act))
         self.fleet.by_hand(act.path, act.value)
 
-    def _go_through(self, timeline: list[tuple[float, Callable[[], None]]]) -> None:
-        for at_s, happen in timeline:
+    def _go_through(self) -> None:
+        for at_s, happen in self._timeline():
             self._pass(self._began_s + at_s - self.clock.now())
             happen()
             self._check()
@@ -128,6 +138,15 @@ class Run:
     def _check(self) -> None:
         if self.fleet.broken is not None:
             raise self.fleet.broken
+
+    def until_settled(self) -> None:
+        """Let time pass until everything is as it should be."""
+        until = self.clock.now() + SETTLE_S
+        self._pass(STAGE_S)
+        while faults := self._unsettled():
+            if self.clock.now() >= until:
+                raise AssertionError(f"L1: not settled within {SETTLE_S:.0f} s: {'; '.join(faults)}")
+            self._pass(1.0)
 
     def _settle(self) -> None:
         """As it should be, and nothing written for long: what looks settled may not have heard of the last fault yet."""

@@ -1,0 +1,66 @@
+"""Each thing that can go wrong, at each point of a short story: it ends as the undisturbed one does (RELIABILITY L2)."""
+
+from __future__ import annotations
+
+import pytest
+
+from schema.keys import Keyspace
+from tests.sim.exhaustive import At, Disturbance, Played, Point, disturbances, meeting, play, survey
+from tests.sim.story import Recorder
+
+CHUNKS = 20
+
+
+@pytest.fixture(scope="module")
+def recorder() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture(scope="module")
+def surveyed(recorder: Recorder) -> tuple[Played, list[Point]]:
+    played, points = survey(recorder)
+    assert not played.result.failure, played.result.failure
+    return played, points
+
+
+@pytest.fixture(scope="module")
+def undisturbed(surveyed: tuple[Played, list[Point]]) -> Played:
+    return surveyed[0]
+
+
+@pytest.fixture(scope="module")
+def everything(surveyed: tuple[Played, list[Point]]) -> list[Disturbance]:
+    return list(disturbances(surveyed[1], Keyspace()))
+
+
+def test_an_attach_takes_four_writes_and_a_detach_four(undisturbed: Played) -> None:
+    """A move takes both, and for its wish that has to wait a verdict, put and deleted."""
+    counted = {stage: len(writes) for stage, writes in undisturbed.stages.items()}
+    assert (counted["attach"], counted["move"], counted["detach"]) == (4, 4 + 4 + 2, 4), undisturbed.stages
+
+
+def test_nothing_is_left_of_it_and_no_write_is_lost(undisturbed: Played) -> None:
+    assert undisturbed.end.splitlines() == [
+        "keys: backends/array1 nodes/n1 nodes/n2",
+        "array1: volumes [], exports [], maps []; deleted with ['a token']",
+        "n1: devices [], links [], notes []",
+        "n2: devices [], links [], notes []",
+    ]
+
+
+def test_every_daemon_has_points_of_every_kind(everything: list[Disturbance]) -> None:
+    met = {(each.point.daemon, each.point.at) for each in everything}
+    busy = {(daemon, at) for daemon in ("ctl/c1", "node/n1", "node/n2") for at in At}
+    assert busy <= met, busy - met
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_it_ends_well_whatever_goes_wrong_once(
+    chunk: int, undisturbed: Played, everything: list[Disturbance], recorder: Recorder
+) -> None:
+    for disturbance in everything[chunk::CHUNKS]:
+        played = play(meeting(disturbance), recorder)
+        assert played.result.faults, f"{disturbance} was never met"
+        assert not played.result.failure, f"{played.result.transcript(200)}\n{disturbance}\n{played.result.failure}"
+        assert played.end == undisturbed.end, f"{played.result.transcript(200)}\n{disturbance}"
