@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -52,6 +52,17 @@ def wait_until(what: str, look: Callable[[], T], timeout_s: float = 30.0) -> T:
         time.sleep(POLL_S)
 
 
+def _children(parents: Collection[int]) -> list[int]:
+    """The processes that these started."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it ended
+            _state, parent, *_ = (folder / "stat").read_text().rpartition(")")[2].split()
+            if int(parent) in parents:
+                found.append(int(folder.name))
+    return found
+
+
 class Daemon:
     """One daemon process; its log is a file in the fleet's folder."""
 
@@ -89,18 +100,26 @@ class Daemon:
 class Fleet:
     """Everything in one folder, until `close`."""
 
-    def __init__(self, folder: Path, *, packages: Path, backends: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        packages: Path,
+        backends: Mapping[str, Any] | None = None,
+        etcd_flags: Sequence[str] = (),
+    ) -> None:
         """
         Args:
             folder: for all state; made if need be.
             packages: where an etcd that had to be fetched is kept.
             backends: the controller's `backends`; by default one called `files`.
+            etcd_flags: more flags of etcd.
         """
         self.folder = folder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.files = folder / "files"
         self.files.mkdir(mode=0o700, exist_ok=True)
-        self.etcd = EmbeddedEtcd(folder, find_binary("etcd", packages))
+        self.etcd = EmbeddedEtcd(folder, find_binary("etcd", packages), flags=etcd_flags)
         self.etcdctl = find_binary("etcdctl", packages)
         options = {"file_driver_folder": str(self.files)}
         self._backends = backends or {"files": {"driver": FILE_DRIVER, "options": options}}
@@ -167,6 +186,11 @@ class Fleet:
         """After a daemon was killed: wait until its workers are gone too."""
         for state in (self.folder / name / "state", self.folder / name / "state" / "connector"):
             end_survivors(state, 30.0)
+
+    def workers(self, *daemons: str) -> list[int]:
+        """The processes that run foreign code, of these daemons or of all: each is a child of a keeper, a child of the daemon."""
+        keepers = _children([self._daemons[name].pid for name in daemons or self._daemons])
+        return _children(keepers)
 
     def _start(self, name: str, program: str, own: Mapping[str, Any]) -> Daemon:
         place = self.folder / name
