@@ -1,5 +1,5 @@
 # Everything a developer or CI does, each in one command. The first one on a fresh machine sets up what it needs.
-.PHONY: help setup demo demo-iscsi test test-fast check e2e e2e-long crash bench sim drivers clean
+.PHONY: help setup demo demo-iscsi test test-fast check e2e e2e-long crash chaos bench sim drivers clean
 .DEFAULT_GOAL := help
 PYTEST := .venv/bin/python -m pytest
 PARALLEL := -n 2 --dist loadfile # the tests mostly wait for processes of their own; a file stays on one worker
@@ -41,6 +41,9 @@ e2e-long: setup ## 50 moves of a written volume with random kills (needs root; S
 
 crash: setup ## only that part of e2e: SIGKILL at every step of the daemons (needs root)
 	$(PYTEST) tests/crash $(ARGS)
+
+chaos: setup ## real processes, a cluster of etcd, faults, and the recorded history checked (needs root; SEED=7 MINUTES=3)
+	@.venv/bin/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
 bench: setup ## how fast, and what it costs
 	@for file in tests/bench/[a-z]*.py; do .venv/bin/python -m tests.bench.$$(basename $$file .py) || exit 1; done

@@ -32,6 +32,8 @@ SECRET_IN = (Family.CONNECTION, Family.RECORD)
 LEASED = (Family.ALIVE, Family.LEADER)
 
 T = TypeVar("T", bound=BaseModel)
+Change = tuple[Key, BaseModel | None, BaseModel | None]
+"""A key, what it held before, and after."""
 
 
 class Broken(AssertionError):
@@ -74,7 +76,28 @@ class Invariants:
 
     def wrote(self, by: str, compares: Sequence[Compare], events: Sequence[Event]) -> None:
         """A transaction went through. `by`: ``ctl/<name>``, ``node/<name>``, ``lease``, or empty for a person."""
-        changes: list[tuple[Key, BaseModel | None, BaseModel | None]] = []
+        changes = self._enter(events, by_daemon=bool(by))
+        if by in ("", "lease"):
+            return
+        for key, _, _ in changes:
+            self._check_writer(by, key, compares)
+        self._check_changes(changes)
+
+    def observed(self, events: Sequence[Event], *, by_hand: bool) -> None:
+        """As `wrote`, of a real etcd, which does not tell who wrote and under which conditions: S9 and S10 are left out.
+
+        Args:
+            by_hand: a person wrote, or a test in its place. Otherwise whoever may write the family is taken to have.
+        """
+        people = (Writer.USER, Writer.OPERATOR)
+        keys = [self._keyspace.parse(event.key) for event in events]
+        by_daemon = not by_hand and not any(isinstance(key, Key) and key.family.writer in people for key in keys)
+        changes = self._enter(events, by_daemon=by_daemon)
+        if by_daemon:
+            self._check_changes(changes)
+
+    def _enter(self, events: Sequence[Event], *, by_daemon: bool) -> list[Change]:
+        changes: list[Change] = []
         for event in events:
             key = self._keyspace.parse(event.key)
             if not isinstance(key, Key):
@@ -85,13 +108,12 @@ class Invariants:
                 after = decoded if isinstance(decoded, BaseModel) else None
                 if after is not None:
                     self._values[key] = after
-                if by:
+                if by_daemon:
                     self._check_value(key, event)
             changes.append((key, before, after))
-        if by in ("", "lease"):
-            return
-        for key, _, _ in changes:
-            self._check_writer(by, key, compares)
+        return changes
+
+    def _check_changes(self, changes: Sequence[Change]) -> None:
         for key, before, after in sorted(changes, key=lambda change: change[0].family is not Family.GRANT):
             self._check_change(key, before, after)
 
@@ -238,7 +260,7 @@ class Invariants:
 
     def connected(self, node: str, volume: str, uid: str) -> None:
         """A host got a device."""
-        claim = self._claims.get((node, uid))
+        claim = self.claim(node, uid)
         if claim is None:
             raise Broken(f"S2: {node} connected {volume} without a claim")
         self._device_of[node, uid] = (claim.epoch, claim.boot)
@@ -267,6 +289,10 @@ class Invariants:
     def values(self) -> Mapping[Key, BaseModel]:
         """All readable keys as they are now."""
         return self._values
+
+    def claim(self, node: str, uid: str) -> Claim | None:
+        """The claim as its node last wrote it, whatever was deleted by hand since."""
+        return self._claims.get((node, uid))
 
     def _fenced(self, node: str, boot: str) -> bool:
         return any(Key(family, (node, boot)) in self._values for family in (Family.FENCE, Family.FENCED))
