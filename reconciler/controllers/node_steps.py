@@ -93,8 +93,10 @@ class NodeSteps:
         """Win back what a restart or an unknown outcome lost."""
         target = self._host.target(volume, snapshot)
         if target is None:
-            claim = snapshot.value(self._key(Family.CLAIM, volume), Claim)
-            if claim is not None and claim.boot == self._boot.current():
+            claim, boot = snapshot.value(self._key(Family.CLAIM, volume), Claim), self._boot.current()
+            fenced = snapshot.see(Key(Family.FENCE, (self._node, boot))) is not None
+            # Without a note nothing was connected. Only while the connection may come back is that asked twice.
+            if claim is not None and claim.boot == boot and not fenced:
                 raise Retryable("this boot claimed it, but neither a note nor a connection says what to look for")
             self._host.learn(volume, Known(OnHost.ABSENT))
             return

@@ -98,7 +98,8 @@ class FakeEtcd:
         self.writes = 0
         """Transactions that raised the revision."""
         self.observe: Callable[[str, Sequence[Compare], Sequence[Event]], None] = lambda *_: None
-        """Told of each write when it is done: by whom (nobody's name: a person, ``"lease"``: an expiry), on what facts."""
+        """Told of each transaction that held when it is done: by whom (nobody's name: a person, ``"lease"``: an expiry), on what
+        facts. Without events: a confirmation."""
         self._items: dict[str, Item] = {}
         self._history: list[Event] = []
         self._leases: dict[int, _Lease] = {}
@@ -263,8 +264,7 @@ class FakeEtcd:
         return events
 
     def _publish(self, events: Sequence[Event], by: str, compares: Sequence[Compare] = ()) -> None:
-        if events:
-            self.observe(by, compares, events)
+        self.observe(by, compares, events)
         for prefix, signal in list(self._watchers.values()):
             if any(covers(prefix, event.key) for event in events):
                 signal.set()

@@ -19,12 +19,12 @@ from tests.fakes.audit import Audit
 from tests.fakes.audit import Event as Happening
 from tests.fakes.backend import FakeBackend
 from tests.fakes.child import Fault as CallFault
-from tests.fakes.clock import Process, VirtualClock
+from tests.fakes.clock import Process, VirtualClock, VirtualTask
 from tests.fakes.connector import FakeConnector
 from tests.fakes.host import FakeBoot, FakeHost, FakeNotes
 from tests.fakes.store import FakeEtcd, FakeStore
 from tests.sim.assembly import SimulatedAssembly
-from tests.sim.invariants import Invariants
+from tests.sim.invariants import Broken, Invariants
 from tests.sim.story import Story
 
 SETTINGS = {
@@ -35,6 +35,19 @@ SETTINGS = {
     "retry_cap_s": 20.0,
     "resync_s": 60.0,
 }
+EFFECTS = (
+    "create",
+    "extend",
+    "delete",
+    "adopt",
+    "export",
+    "connect",
+    "terminate",
+    "unexport",
+    "disconnect",
+    "add_paths",
+)
+"""Calls that change something."""
 LATENCY_S = 0.001
 DEADLINE_S = 30.0
 """For every call to a driver or to os-brick: shorter than in production, so that a hang fits into a run."""
@@ -119,6 +132,8 @@ class Fleet:
         self.call_fault: CallFaults = lambda _by, _where, _call: None
         self.acting: dict[str, str] = {}
         """Array -> the controller that last began a call on it: nobody else's may land."""
+        self._confirmed: set[VirtualTask] = set()
+        """Tasks whose last transaction was a confirmation."""
         self.etcd.observe = self._wrote
         self.daemons: dict[str, Daemon] = {}
         for name in _names("ctl/c", self.shape.controllers):
@@ -196,7 +211,7 @@ class Fleet:
         settings = NodeSettings.model_validate(SETTINGS | {"node": host.name})
         connector = daemon.connector = FakeConnector(host, process)
         connector.deadline_s = DEADLINE_S
-        connector.fault = lambda call: self.call_fault(daemon.name, host.name, call)
+        connector.fault = lambda call: self._begun(daemon.name, host.name, call)
         assembly = self._assemble(daemon, settings, node.CALLS, ())
         this = ThisHost(FakeBoot(host), FakeNotes(host, process), connector)
         NodeDaemon(settings, assembly, host.name, this).serve()
@@ -216,9 +231,22 @@ class Fleet:
     def _call_faults(self, by: str, array: str) -> Callable[[str], CallFault | None]:
         def fault(call: str) -> CallFault | None:
             self.acting[array] = by
-            return self.call_fault(by, array, call)
+            return self._begun(by, array, call)
 
         return fault
+
+    def _begun(self, by: str, where: str, call: str) -> CallFault | None:
+        """A call was made. One that changes something comes right after a confirmation by the same task; but a fenced host
+        drops its devices at once."""
+        task = self.clock.scheduler.current
+        confirmed = task in self._confirmed or (
+            call == "disconnect" and self.invariants.fenced(where, self.boot(where))
+        )
+        if call in EFFECTS and not confirmed:
+            self.breaks(Broken(f"S9: {by} asked {where} to {call} without confirming the facts"))
+        if task is not None:
+            self._confirmed.discard(task)
+        return self.call_fault(by, where, call)
 
     # --- What happens
 
@@ -229,6 +257,8 @@ class Fleet:
             self.story.tell("BROKEN", f"{type(error).__name__}: {error}")
 
     def _wrote(self, by: str, compares: Sequence[Compare], events: Sequence[Event]) -> None:
+        if (task := self.clock.scheduler.current) is not None:
+            (self._confirmed.discard if events else self._confirmed.add)(task)
         for event in events:
             if "/alive/" not in event.key:
                 value = "deleted" if event.item is None else event.item.value.decode(errors="replace")

@@ -110,6 +110,9 @@ class Invariants:
                     self._values[key] = after
                 if by_daemon:
                     self._check_value(key, event)
+            elif not by_daemon and isinstance(before, AttachmentStatus):
+                # A careless hand takes a node's word back with the key that says it; then the node may claim once more (R3).
+                self._released.discard((key.names[0], before.uid, before.epoch))
             changes.append((key, before, after))
         return changes
 
@@ -179,7 +182,7 @@ class Invariants:
         epochs.add(holder.epoch)
         if holder.phase is not HolderPhase.EXPORTING:
             raise Broken(f"S6: {volume} became {holder.phase} for {holder.node} without an intent first")
-        if self._fenced(holder.node, holder.boot):
+        if self.fenced(holder.node, holder.boot):
             raise Broken(f"R6: {volume} was granted to the fenced boot {holder.boot} of {holder.node}")
         for node in self._hosts.devices(uid):
             if node != holder.node and node in self._hosts.mapped(uid):
@@ -192,7 +195,7 @@ class Invariants:
         if before.phase is not HolderPhase.READY or after.phase is not HolderPhase.REVOKED:
             return
         claim = self._value(Key(Family.CLAIM, (node, volume)), Claim)
-        if self._fenced(node, before.boot) and (claim is None or claim.boot == before.boot):
+        if self.fenced(node, before.boot) and (claim is None or claim.boot == before.boot):
             return
         if claim is not None or (node, uid, epoch) not in self._released:
             raise Broken(f"S4: {volume} was revoked from {node} before it released epoch {epoch}")
@@ -207,6 +210,9 @@ class Invariants:
             holder = self._holders.get(after.uid, {}).get((node, after.epoch))
             if holder is None or holder.phase is not HolderPhase.READY or holder.boot != after.boot:
                 raise Broken(f"S2: {node} claims {volume} in epoch {after.epoch} on the grant {holder}")
+            status = self._value(Key(Family.ATTACHMENT, key.names), AttachmentStatus)
+            if status is None or (status.phase, status.epoch) != (AttachmentPhase.ATTACHING, after.epoch):
+                raise Broken(f"R3: {node} claims epoch {after.epoch} of {volume}, and says {status}")
             self._claims[node, after.uid] = after
         elif isinstance(before, Claim):
             if node in self._hosts.devices(before.uid):
@@ -229,6 +235,8 @@ class Invariants:
 
     def _check_connection(self, key: Key, connection: Connection) -> None:
         node, volume = key.names
+        if connection.phase is HolderPhase.REVOKED and connection.conn_info:
+            raise Broken(f"S16: connections/{node}/{volume} is revoked, and still tells how to connect")
         holder = self._holders.get(connection.uid, {}).get((node, connection.epoch))
         if holder is None or holder.phase.value != connection.phase.value:
             raise Broken(f"S8: connections/{node}/{volume} says {connection.phase}, the grant {holder}")
@@ -247,7 +255,7 @@ class Invariants:
         """An array cut a node off."""
         self._check_acting(by, acting, f"unmapped {uid} from {node}")
         _, boot = self._device_of.get((node, uid), (0, ""))
-        if node in self._hosts.devices(uid) and not self._fenced(node, boot):
+        if node in self._hosts.devices(uid) and not self.fenced(node, boot):
             raise Broken(f"S4: {uid} was unmapped from {node}, which has a device of it")
 
     def deleted(self, by: str, acting: str, uid: str) -> None:
@@ -294,7 +302,8 @@ class Invariants:
         """The claim as its node last wrote it, whatever was deleted by hand since."""
         return self._claims.get((node, uid))
 
-    def _fenced(self, node: str, boot: str) -> bool:
+    def fenced(self, node: str, boot: str) -> bool:
+        """Whether somebody said that this boot is over."""
         return any(Key(family, (node, boot)) in self._values for family in (Family.FENCE, Family.FENCED))
 
     def _record(self, uid: str) -> Record | None:

@@ -16,7 +16,7 @@ from tests.sim.fleet import Daemon, Fleet
 
 Undo = Callable[[], None]
 
-_BY_HAND = (
+BY_HAND = (
     Family.CLAIM,
     Family.CONNECTION,
     Family.GRANT,
@@ -274,7 +274,7 @@ class Nemesis:
         keys = [
             key
             for key in values
-            if key.family in _BY_HAND and (key.family not in (Family.GRANT, Family.VOLUME) or key.names[0] in whole)
+            if key.family in BY_HAND and (key.family not in (Family.GRANT, Family.VOLUME) or key.names[0] in whole)
         ]
         if keys:
             path = fleet.keyspace.path((key := self._rng.choice(keys)).family, *key.names)

@@ -126,11 +126,12 @@ class Run:
 
     def _go_through(self) -> None:
         for at_s, happen in self._timeline():
-            self._pass(self._began_s + at_s - self.clock.now())
+            self.let_pass(self._began_s + at_s - self.clock.now())
             happen()
             self._check()
 
-    def _pass(self, seconds: float) -> None:
+    def let_pass(self, seconds: float) -> None:
+        """So long, or until an invariant breaks, which is raised."""
         if seconds > 0:
             self.clock.scheduler.drive(lambda: self.fleet.broken is not None, seconds)
         self._check()
@@ -142,11 +143,11 @@ class Run:
     def until_settled(self) -> None:
         """Let time pass until everything is as it should be."""
         until = self.clock.now() + SETTLE_S
-        self._pass(STAGE_S)
+        self.let_pass(STAGE_S)
         while faults := self._unsettled():
             if self.clock.now() >= until:
                 raise AssertionError(f"L1: not settled within {SETTLE_S:.0f} s: {'; '.join(faults)}")
-            self._pass(1.0)
+            self.let_pass(1.0)
 
     def _settle(self) -> None:
         """As it should be, and nothing written for long: what looks settled may not have heard of the last fault yet."""
@@ -154,7 +155,7 @@ class Run:
         written = self._note_writes()
         quiet_since = self.clock.now()
         while self.clock.now() < until:
-            self._pass(1.0)
+            self.let_pass(1.0)
             faults = self._unsettled()
             if faults or written:
                 quiet_since = self.clock.now()
