@@ -1,5 +1,5 @@
 # Everything a developer or CI does, each in one command. The first one on a fresh machine sets up what it needs.
-.PHONY: help setup demo demo-iscsi test test-fast check e2e e2e-long crash chaos bench sim drivers clean
+.PHONY: help setup demo demo-iscsi test test-fast check e2e e2e-long crash chaos bench sim mutants drivers clean
 .DEFAULT_GOAL := help
 PYTEST := .venv/bin/python -m pytest
 PARALLEL := -n 2 --dist loadfile # the tests mostly wait for processes of their own; a file stays on one worker
@@ -50,6 +50,9 @@ bench: setup ## how fast, and what it costs
 
 sim: setup ## the simulator: SEED=7 for one run, SEEDS=1000 for many
 	@.venv/bin/python -m tests.sim $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
+
+mutants: setup ## take out one guard after the other: some test must miss it (MUTANT=part of a name: only those)
+	@.venv/bin/python -m tools.mutants $(if $(MUTANT),"$(MUTANT)")
 
 drivers: setup ## every Cinder driver, what it speaks, and what is missing for it here
 	@.venv/bin/python tools/drivers.py

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from schema.keys import Family
+from tests.fakes.store import Fault
 from tests.sim.fleet import Fleet, Shape
 from tests.sim.run import Run, Scenario
 from tests.sim.script import Act
@@ -32,6 +33,27 @@ def test_a_node_asks_nothing_before_it_has_every_list() -> None:
         daemon.store.denied = ()
 
     result = Run(Scenario("lists", SMALL, [], []), story=story).play()
+    assert not result.failure, f"{result.failure}\n{result.transcript(60)}"
+
+
+def test_a_controller_campaigns_when_it_knows_all_records() -> None:
+    """Driver and array come back together: what was exported is exported again in the set-up, from the records."""
+
+    def story(run: Run) -> None:
+        fleet, daemon = run.fleet, run.fleet.daemons["ctl/c1"]
+        for act in wish(fleet):
+            run.act(act)
+        run.until_settled()
+        daemon.kill()
+        fleet.arrays["array1"].restart()
+        run.let_pass(10.0)  # its leader keys are gone
+        daemon.start()
+        daemon.store.fault = lambda call: Fault.UNAVAILABLE if call == "list" else None
+        run.let_pass(30.0)
+        daemon.store.fault = lambda _: None
+        run.until_settled()
+
+    result = Run(Scenario("records", SMALL, [], []), story=story).play()
     assert not result.failure, f"{result.failure}\n{result.transcript(60)}"
 
 
