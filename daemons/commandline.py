@@ -1,4 +1,5 @@
-"""What can be written after `brickwork-controller` and `brickwork-node`: where the settings are, and what to do with them.
+"""What can be written after `brickwork-controller`, `brickwork-node` and `brickwork-fence-agent`: where the settings are, and
+what to do with them.
 
     --config FILE      the settings; by default /etc/brickwork/<daemon>.yaml, which may be missing
     --check-config     print what holds after all defaults and stop: exit code 0, or 2 with every fault
@@ -20,7 +21,15 @@ from typing import Literal, NoReturn, overload
 import yaml
 
 from daemons.process import Exit
-from daemons.settings import CommonSettings, ControllerSettings, Kind, NodeSettings, SettingsError, load
+from daemons.settings import (
+    CommonSettings,
+    ControllerSettings,
+    FenceAgentSettings,
+    Kind,
+    NodeSettings,
+    SettingsError,
+    load,
+)
 
 
 @overload
@@ -29,6 +38,10 @@ def settings_from(
 ) -> ControllerSettings: ...
 @overload
 def settings_from(kind: Literal["node"], arguments: Sequence[str], environ: Mapping[str, str]) -> NodeSettings: ...
+@overload
+def settings_from(
+    kind: Literal["fence-agent"], arguments: Sequence[str], environ: Mapping[str, str]
+) -> FenceAgentSettings: ...
 def settings_from(kind: Kind, arguments: Sequence[str], environ: Mapping[str, str]) -> CommonSettings:
     """The daemon's settings. Ends the process (SystemExit) for `--check-config`, `--help`, `--version` and faults."""
     parser = argparse.ArgumentParser(prog=f"brickwork-{kind}", description=_DESCRIPTION[kind], allow_abbrev=False)
@@ -44,9 +57,7 @@ def settings_from(kind: Kind, arguments: Sequence[str], environ: Mapping[str, st
     if file is None and _default_file(kind).exists():
         file = _default_file(kind)
     try:
-        settings: CommonSettings = (
-            load("controller", file, environ) if kind == "controller" else load("node", file, environ)
-        )
+        settings = load(kind, file, environ)
     except SettingsError as error:
         print(f"brickwork-{kind}: {error}", file=sys.stderr)
         raise SystemExit(Exit.SETTINGS) from None
@@ -58,6 +69,7 @@ def settings_from(kind: Kind, arguments: Sequence[str], environ: Mapping[str, st
 _DESCRIPTION: Mapping[Kind, str] = {
     "controller": "Grants volumes to nodes and drives the storage backends.",
     "node": "Keeps the volumes that belong on this host attached to it.",
+    "fence-agent": "Fences nodes that are silent, where a command of yours can prove that they no longer write.",
 }
 
 

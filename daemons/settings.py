@@ -29,7 +29,15 @@ from reconciler.adapters.cinder.backend import Deadlines as BackendDeadlines
 from schema.keys import DEFAULT_PREFIX, NAME_PATTERN, Keyspace
 from schema.models import Name
 
-__all__ = ["CommonSettings", "ControllerSettings", "Kind", "NodeSettings", "SettingsError", "load"]
+__all__ = [
+    "CommonSettings",
+    "ControllerSettings",
+    "FenceAgentSettings",
+    "Kind",
+    "NodeSettings",
+    "SettingsError",
+    "load",
+]
 
 
 def _absolute_files(backend: BackendSettings) -> BackendSettings:
@@ -180,13 +188,51 @@ class NodeSettings(CommonSettings):
         )
 
 
-SETTINGS_OF: dict[Kind, type[CommonSettings]] = {"controller": ControllerSettings, "node": NodeSettings}
+class FenceAgentSettings(CommonSettings):
+    """`brickwork-fence-agent`: when it asks which command to prove that a node can no longer write."""
+
+    name: Name
+    """This agent's name: shown in `leaders/`, and in the fences that it makes. Default: the host name. Different for each agent."""
+    http: Http = Http(listen="127.0.0.1:9754")
+    fence_command: Annotated[tuple[str, ...], Field(min_length=1)]
+    """The program and its first arguments; node and boot follow. What it has to do: docs/OPERATING.md, "The fence agent"."""
+    deadline_s: Seconds = 60.0
+    """How long the command may take. Then it is killed, with its whole process group."""
+    after_s: Seconds = 30.0
+    """How long a node has to give no sign of life, as this agent itself sees it. Longer than a restart of the node daemon."""
+    max_at_once: Annotated[int, Field(ge=1, le=100)] = 1
+    """How many nodes may be fenced within `window_s`; others wait. Against what takes many nodes away at once."""
+    window_s: Seconds = 600.0
+    """See `max_at_once`."""
+    only_awaited: bool = True
+    """Fence a node only while another one is wished to have a volume that it holds. Otherwise fencing would help nobody."""
+    retry_base_s: Seconds = 10.0
+    """First pause after the command failed, or said: not now."""
+
+    @model_validator(mode="after")
+    def _command_is_a_program(self) -> Self:
+        if not Path(self.fence_command[0]).is_absolute():
+            raise ValueError(
+                "fence_command: begin it with an absolute path: a daemon's working folder is not where you are"
+            )
+        return self
+
+
+SETTINGS_OF: dict[Kind, type[CommonSettings]] = {
+    "controller": ControllerSettings,
+    "node": NodeSettings,
+    "fence-agent": FenceAgentSettings,
+}
 
 
 @overload
 def load(kind: Literal["controller"], path: Path | None, environ: Mapping[str, str]) -> ControllerSettings: ...
 @overload
 def load(kind: Literal["node"], path: Path | None, environ: Mapping[str, str]) -> NodeSettings: ...
+@overload
+def load(kind: Literal["fence-agent"], path: Path | None, environ: Mapping[str, str]) -> FenceAgentSettings: ...
+@overload
+def load(kind: Kind, path: Path | None, environ: Mapping[str, str]) -> CommonSettings: ...
 def load(kind: Kind, path: Path | None, environ: Mapping[str, str]) -> CommonSettings:
     """The settings of a daemon: the environment's before the file's before the defaults.
 
@@ -198,8 +244,9 @@ def load(kind: Kind, path: Path | None, environ: Mapping[str, str]) -> CommonSet
     """
     model = SETTINGS_OF[kind]
     source = read(kind, path, environ, SETTINGS_OF)
-    if kind == "controller":
+    if "name" in model.model_fields:
         source.default(("name",), socket.gethostname())
+    if kind == "controller":
         _name_backends(source)
     try:
         settings = model.model_validate_json(source.as_json(), strict=True)

@@ -25,7 +25,7 @@ from pydantic.fields import FieldInfo
 
 from daemons.settings_faults import Location, SettingsError
 
-Kind = Literal["controller", "node"]
+Kind = Literal["controller", "node", "fence-agent"]
 
 
 @dataclass

@@ -5,7 +5,7 @@
 #   etcd-roles.sh [options] node NODE            one node: it can read and write its own keys and nobody else's
 #   etcd-roles.sh [options] user                 people and programs that make wishes (brickctl)
 #   etcd-roles.sh [options] operator             the same, and fences
-#   etcd-roles.sh [options] fence-agent          programs that fence nodes, and do nothing else
+#   etcd-roles.sh [options] fence-agent          brickwork-fence-agent, and programs that fence nodes and do nothing else
 #
 #   --user NAME            the user; default: as the role, brickwork-node-NODE and so on. With client certificates etcd takes the
 #                          certificate's common name as the user
@@ -46,7 +46,9 @@ permissions() {
             if [ "$1" = operator ]; then echo "readwrite prefix fences/"; else echo "read prefix fences/"; fi ;;
         fence-agent)
             echo "readwrite prefix fences/"
-            for family in nodes alive; do echo "read prefix $family/"; done ;;
+            for family in nodes alive volumes desired/attachments leaders; do echo "read prefix $family/"; done
+            echo "readwrite key leaders/_fence"
+            echo "readwrite key leaders/_fence/resigned" ;;
     esac
 }
 

@@ -18,6 +18,8 @@ NAME_RULE = "letters, digits, '.', '_' and '-', beginning with a letter or digit
 
 CLUSTER = "_cluster"
 """In `leaders/`: the election for what belongs to no backend. No backend can have this name."""
+FENCE_AGENT = "_fence"
+"""In `leaders/`: which fence agent acts."""
 
 
 class Writer(StrEnum):
@@ -156,7 +158,7 @@ class Keyspace:
             wanted = "/".join(f"<{name}>" for name in family.names)
             return Unparsable(path, f"a key of this family is {family.path}/{wanted}", desired)
         for role, name in zip(family.names, names, strict=True):
-            if family is Family.LEADER and name == CLUSTER:
+            if family is Family.LEADER and name in (CLUSTER, FENCE_AGENT):
                 continue
             try:
                 check_name(role, name)

@@ -174,6 +174,10 @@ class Fleet:
         }
         return self._start(name, "brickwork-node", own)
 
+    def fence_agent(self, name: str, command: list[str], settings: Mapping[str, Any] | None = None) -> Daemon:
+        """Start a fence agent that runs this command."""
+        return self._start(name, "brickwork-fence-agent", {"name": name, "fence_command": command, **(settings or {})})
+
     def daemon(self, name: str) -> Daemon:
         return self._daemons[name]
 

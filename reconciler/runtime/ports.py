@@ -33,6 +33,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from schema.models import Proof
+
 
 class PortError(Exception):
     """An effect on the world that did not go through. `str()` is fit for a user's eyes: what failed, and the remedy."""
@@ -448,6 +450,41 @@ class Boot(Protocol):
 
     def mint(self) -> str:
         """Begin a new one, durably."""
+        ...
+
+
+# --- Fencing -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class FenceTarget:
+    """The boot that is to be ended for certain, and what is known of its node."""
+
+    node: str
+    boot: str
+    connector: Mapping[str, Any]
+    volumes: tuple[str, ...]
+    """What it holds and others may wait for."""
+    silent_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class FenceProof:
+    """How it is known that the boot can no longer write."""
+
+    evidence: str
+    proof: Proof
+
+
+class Fencer(Protocol):
+    """Whatever holds a power switch, or another proof."""
+
+    def fence(self, target: FenceTarget) -> FenceProof:
+        """End that boot, and prove it. Raises Retryable when nothing was done, and any other PortError when nobody knows."""
+        ...
+
+    def kill(self) -> None:
+        """End the call in flight, for good. Returns when it has ended."""
         ...
 
 

@@ -33,6 +33,8 @@ HOST_CALLS = ("properties", "connect", "inspect", "disconnect")
 CALL_OUTCOMES = ("ok", "retryable", "terminal", "busy", "unknown")
 TXN_OUTCOMES = ("succeeded", "refused", "failed", "unknown")
 FORCE_REASONS = ("fence",)
+FENCE_OUTCOMES = ("fenced", "not_now", "failed", "overtaken")
+"""What comes of a fence agent's command."""
 
 
 class Telemetry:
@@ -80,6 +82,12 @@ class Telemetry:
         self._errors = Counter(
             "brickwork_store_errors_total", "Errors of reflectors, leases and elections.", ("who",), registry=registry
         )
+        self._fences = Counter(
+            "brickwork_fence_commands_total",
+            "Runs of the fence command, by what came of them.",
+            ("outcome",),
+            registry=registry,
+        )
         self._gauges: dict[str, Gauge] = {}
         self._queues = _Queues()
         registry.register(self._queues)
@@ -90,6 +98,8 @@ class Telemetry:
             self._txns.labels(outcome)
         for reason in force_reasons:
             self._forced.labels(reason)
+        for outcome in FENCE_OUTCOMES:
+            self._fences.labels(outcome)
 
     # --- Events
 
@@ -122,6 +132,12 @@ class Telemetry:
         """Something was done by force."""
         self._forced.labels(reason).inc()
 
+    def fence_tried(self, outcome: str) -> None:
+        """The fence command was run."""
+        self._fences.labels(outcome).inc()
+        if outcome == "fenced":
+            self.forced("fence")
+
     def store_failed(self, who: str) -> None:
         """A reflector, a lease or an election met an error of the store."""
         self._errors.labels(who).inc()
@@ -152,6 +168,10 @@ class Telemetry:
     def watch_paused(self, what: str, count: Callable[[], float]) -> None:
         """Show how many detaches or deletions wait for a confirmation, since too many wishes vanished at once."""
         self.watch("brickwork_paused", "Ends of wishes that wait for a confirmation.", "what", what, count)
+
+    def watch_held_back(self, reason: str, count: Callable[[], float]) -> None:
+        """Show how many silent nodes a fence agent does not fence for this reason."""
+        self.watch("brickwork_fence_held_back", "Silent nodes that are not fenced now.", "reason", reason, count)
 
     def watch(self, name: str, text: str, label: str, value: str, read: Callable[[], float]) -> None:
         """Show any other state: a gauge of this name, one of its series, and what reads it."""

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from daemons.fence_agent import WATCHED
 from reconciler.adapters.etcd.embedded import find_binary
 from reconciler.adapters.etcd.store import EtcdStore
 from reconciler.runtime.ports import Compare, Delete, Denied, Put
-from schema.keys import Family, Keyspace, Writer
+from schema.keys import FENCE_AGENT, Family, Keyspace, Writer
 from tests.integration.etcd_fixture import STATE, Server
 
 pytestmark = pytest.mark.etcd
@@ -83,7 +84,7 @@ def may_read(role: str, family: Family, node: str) -> bool:
         case "user" | "operator":
             return family not in SECRET
         case "fence-agent":
-            return family in (Family.FENCE, Family.NODE, Family.ALIVE)
+            return family in WATCHED
     return family in NODE_READS and node == OWN
 
 
@@ -152,6 +153,15 @@ def test_the_controller_and_the_user_list_everything_that_is_theirs(guarded: Ser
         store.list(f"{KEYS.prefix}desired/")
         with pytest.raises(Denied):
             store.list(KEYS.prefix)
+
+
+def test_a_fence_agent_lists_all_that_it_watches_and_stands_for_election(guarded: Server) -> None:
+    leader = KEYS.path(Family.LEADER, FENCE_AGENT)
+    with as_user(guarded, "brickwork-fence-agent") as store:
+        for family in WATCHED:
+            store.list(KEYS.folder(family))
+        for key in (leader, f"{leader}/resigned"):
+            assert store.txn([Compare(key, mod_revision=0)], [Put(key, b"{}", store.grant_lease(5))]).succeeded
 
 
 def test_running_it_again_changes_nothing_and_takes_away_what_is_too_much(guarded: Server) -> None:

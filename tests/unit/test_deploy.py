@@ -19,8 +19,8 @@ from daemons.settings import ControllerSettings, load
 from reconciler.adapters.cinder.catalog import DRIVERS
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
-Kind = Literal["controller", "node"]
-KINDS: tuple[Kind, ...] = ("controller", "node")
+Kind = Literal["controller", "node", "fence-agent"]
+KINDS: tuple[Kind, ...] = ("controller", "node", "fence-agent")
 
 MOUNT_NAMESPACE = {
     "ProtectSystem", "ProtectHome", "PrivateTmp", "PrivateDevices", "PrivateMounts", "ProtectKernelTunables",
@@ -43,12 +43,19 @@ class Unit:
 
 
 def kind_of(example: Path) -> Kind:
-    return "node" if example.name.startswith("node") else "controller"
+    return next(kind for kind in KINDS if example.name.startswith(kind))
 
 
 @pytest.mark.parametrize("example", sorted((DEPLOY / "examples").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_example_passes_the_check_of_its_daemon(example: Path) -> None:
-    command = [sys.executable, "-m", f"daemons.{kind_of(example)}", "--config", str(example), "--check-config"]
+    command = [
+        sys.executable,
+        "-m",
+        f"daemons.{kind_of(example).replace('-', '_')}",
+        "--config",
+        str(example),
+        "--check-config",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == Exit.OK, done.stderr
     assert yaml.safe_load(done.stdout)["etcd"]["endpoints"][0] == "https://etcd-1.example:2379"
@@ -97,7 +104,7 @@ def test_a_new_daemon_starts_only_when_all_of_the_old_one_is_dead(kind: Kind) ->
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_unit_keeps_what_the_settings_expect_where_they_expect_it(kind: Kind) -> None:
     service = Unit(kind).service
-    examples = {"controller": "controller-lvm.yaml", "node": "node.yaml"}
+    examples = {"controller": "controller-lvm.yaml", "node": "node.yaml", "fence-agent": "fence-agent.yaml"}
     settings = load(kind, DEPLOY / "examples" / examples[kind], {})  # type: ignore[call-overload]
     assert settings.state_folder == Path("/var/lib") / service["StateDirectory"]
     assert settings.run_folder == Path("/run") / service["RuntimeDirectory"]
@@ -126,7 +133,7 @@ def test_systemd_understands_the_unit(kind: Kind, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("script", ["deploy/etcd-roles.sh", "tools/setup", ".ci/run"])
+@pytest.mark.parametrize("script", ["deploy/etcd-roles.sh", "deploy/fence/ipmi.sh.example", "tools/setup", ".ci/run"])
 def test_scripts_can_be_run_and_read(script: str) -> None:
     path = DEPLOY.parent / script
     assert os.access(path, os.X_OK)

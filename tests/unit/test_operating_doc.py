@@ -21,6 +21,7 @@ def test_every_metric_is_explained_and_no_other() -> None:
     telemetry.watch_queue("volumes", WorkQueue(SystemClock(), random.Random(1)))
     telemetry.watch_reflector("/", lambda: 0)
     telemetry.watch_lease("node", lambda: 0)
+    telemetry.watch_held_back("patience", lambda: 0)
     telemetry.watch_orphan_exports("lvm", lambda: 0)
     telemetry.watch_paused("detaches", lambda: 0)
     telemetry.watch_oldest_unsettled("volumes", lambda: 0)

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from daemons.commandline import settings_from
 from daemons.process import Exit, Refused
-from daemons.settings import SETTINGS_OF, ControllerSettings, NodeSettings, SettingsError, load
+from daemons.settings import SETTINGS_OF, ControllerSettings, FenceAgentSettings, NodeSettings, SettingsError, load
 from reconciler.adapters.brick.settings import ConnectorSettings
 
 CANARY = "canary-5f3a"
@@ -246,10 +246,10 @@ def models() -> list[type[BaseModel]]:
 @pytest.mark.parametrize("model", models())
 def test_every_setting_has_a_reason_and_numbers_have_a_unit_or_are_counts(model: type[BaseModel]) -> None:
     for name, info in model.model_fields.items():
-        if not issubclass(model, NodeSettings | ControllerSettings) or name != "http":
+        if not issubclass(model, NodeSettings | ControllerSettings | FenceAgentSettings) or name != "http":
             assert info.description, name
         if info.annotation in (int, float):
-            assert name.endswith("_s") or name in ("workers", "concurrency", "at_least", "share"), name
+            assert name.endswith("_s") or name in ("workers", "concurrency", "at_least", "share", "max_at_once"), name
 
 
 def test_settings_can_not_be_changed() -> None:
