@@ -16,6 +16,7 @@ class Kind(Enum):
     PAUSE = "is paused (SIGSTOP)", 5
     STOP = "is stopped in order (SIGTERM)", 1
     WORKER = "loses its workers (SIGKILL)", 4
+    HANG = "has its workers paused (SIGSTOP)", 3
     REBOOT = "is killed and finds a new boot", 2
     # between a daemon and etcd
     CUT = "does not reach etcd", 3
@@ -36,7 +37,7 @@ class Kind(Enum):
         self.weight = weight
 
 
-DAEMON = (Kind.KILL, Kind.PAUSE, Kind.STOP, Kind.WORKER)
+DAEMON = (Kind.KILL, Kind.PAUSE, Kind.STOP, Kind.WORKER, Kind.HANG)
 NETWORK = (Kind.CUT, Kind.DELAY, Kind.HALF_OPEN, Kind.DEAF, Kind.TRICKLE, Kind.RESET)
 MEMBER = (Kind.MEMBER_KILL, Kind.MEMBER_PAUSE)
 AT_ONCE = (Kind.WORKER, Kind.RESET, Kind.COMPACT, Kind.LEASE, Kind.HAND)

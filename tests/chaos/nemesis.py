@@ -131,6 +131,13 @@ class Nemesis:
         for pid in workers:
             self._world.signal(pid, signal.SIGKILL)
 
+    def _hang(self, fault: Fault) -> Undo:
+        """The calls in flight take so much longer; or are killed by whoever waits for them."""
+        workers = self._world.fleet.workers(fault.target)
+        for pid in workers:
+            self._world.signal(pid, signal.SIGSTOP)
+        return lambda: [self._world.signal(pid, signal.SIGCONT) for pid in workers]
+
     # --- the network
 
     def _proxies(self, fault: Fault) -> Undo:
