@@ -261,7 +261,14 @@ def test_who_returns_while_the_command_runs_is_not_fenced(world: World, boot: st
 
 
 def test_one_of_two_agents_acts() -> None:
+    """Also while its command runs, and nothing is written yet."""
     world = World("a", "b")
+
+    def slowly(_: FenceTarget) -> FenceProof:
+        world.clock.sleep(3)
+        return FenceProof("off", "powered_off")
+
+    world.switch.act = slowly
     for name in ("one", "two"):
         world.agent(name)
     world.leads()

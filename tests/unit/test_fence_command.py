@@ -90,7 +90,7 @@ def test_the_deadline_kills_the_whole_group(tmp_path: Path) -> None:
     """The children as well: what comes late could shoot a host that was started again meanwhile."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    script = f"(exec 3<>{pipe}; sleep 600) & exec 3<>{pipe}; sleep 600"
+    script = f"(exec 3<>{pipe}; sleep 90) & exec 3<>{pipe}; sleep 600"
     with pytest.raises(UnknownOutcome, match="took longer than"):
         command(tmp_path, script, deadline_s=0.3).fence(TARGET)
     wait_until("nobody has the pipe any more", lambda: not is_held(pipe))
@@ -100,7 +100,7 @@ def test_what_it_leaves_behind_ends_with_it(tmp_path: Path) -> None:
     """A background process holds nothing up, and does nothing later."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    assert command(tmp_path, f"(exec 3<>{pipe}; sleep 600) & {PROVEN}").fence(TARGET).proof == "powered_off"
+    assert command(tmp_path, f"(exec 3<>{pipe}; sleep 90) & {PROVEN}").fence(TARGET).proof == "powered_off"
     wait_until("nobody has the pipe any more", lambda: not is_held(pipe))
 
 
