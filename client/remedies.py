@@ -91,8 +91,8 @@ REMEDIES: dict[str, tuple[str, ...]] = {
         "see which are missing: ssh {node} 'multipath -ll; iscsiadm -m session -P 1'",
     ),
     "NoPathLive": (
-        "reads and writes wait, or fail, as no_path_retry of multipathd on {node} says; nothing is lost by waiting",
-        "a path that comes back is taken up by itself",
+        "put the network or the array right soon: reads and writes wait as long as no_path_retry of multipathd on {node} says",
+        "a path that comes back is taken up by itself; what had failed by then is for its user to repair (fsck, databases)",
         "see why on {node}: multipath -ll; iscsiadm -m session -P 1; ping the portals of backend {backend}",
     ),
     "TooFewPaths": (
