@@ -14,7 +14,7 @@ from client.writing import Change
 from reconciler.core.mass import DELETES_PAUSED, DETACHES_PAUSED, MassRule
 from schema.codec import Malformed
 from schema.keys import Family, Key
-from schema.models import Claim, DeletionSpec, NodeSpec, VolumeStatus
+from schema.models import AttachmentStatus, Claim, DeletionSpec, NodeSpec, VolumeStatus
 
 
 def detaches(reader: Reader, known: Known, keys: Iterable[Key]) -> Iterator[Change]:
@@ -30,7 +30,6 @@ def detaches(reader: Reader, known: Known, keys: Iterable[Key]) -> Iterator[Chan
 def vanished(reader: Reader, known: Known, node: str, only: str = "") -> Iterator[Change]:
     """What confirms all ends of wishes on a node that wait for it, or one of them."""
     claims = _claims(reader, known, node)
-    reader.more(known, Family.ATTACHMENT, node)
     gone = {volume for volume in claims if not known.see(_wish(node, volume)) and only in ("", volume)}
     waiting = {volume for volume in gone if says(known, Key(Family.ATTACHMENT, (node, volume)), DETACHES_PAUSED)}
     if waiting:
@@ -59,11 +58,15 @@ def deletion_waits(known: Known, volume: str) -> bool:
 
 def _claims(reader: Reader, known: Known, node: str) -> dict[str, int]:
     """Volume -> epoch of everything that the node holds."""
-    for family in (Family.CLAIM, Family.DESIRED_ATTACHMENT):
+    for family in (Family.CLAIM, Family.ATTACHMENT, Family.DESIRED_ATTACHMENT):
         reader.more(known, family, node)
     reader.together([Key(Family.DESIRED_NODE, (node,))], known)
-    found = {key.names[1]: known.value(key, Claim) for key in known.below(node, Family.CLAIM)}
-    return {volume: claim.epoch for volume, claim in found.items() if isinstance(claim, Claim)}
+    told = {key.names[1]: known.value(key, AttachmentStatus) for key in known.below(node, Family.ATTACHMENT)}
+    claimed = {key.names[1]: known.value(key, Claim) for key in known.below(node, Family.CLAIM)}
+    held = {
+        name: said for name, said in told.items() if isinstance(said, AttachmentStatus) and said.connected
+    } | claimed
+    return {volume: said.epoch for volume, said in held.items() if isinstance(said, Claim | AttachmentStatus)}
 
 
 def _confirmed(known: Known, node: str, claims: dict[str, int], volumes: set[str]) -> Iterator[Change]:

@@ -165,6 +165,11 @@ REMEDIES: dict[str, tuple[str, ...]] = {
     "HoldersUnknown": _BY_HAND,
     "HoldersDiffer": _BY_HAND,
     "RecordMissing": _BY_HAND,
+    "KeysMissing": (
+        "daemons' keys on {volume} are gone while {node} has the device; it stays, and nothing new is made under that name",
+        "restore records/, grants/, volumes/ and connections/ of {volume} from a backup of etcd",
+        "without one: brickctl detach {node} {volume}, then take the volume on the array over again by a spec with import",
+    ),
     "WaitingForController": (
         "is a controller running? systemctl status brickwork-controller",
         "who leads: etcdctl get --prefix {prefix}leaders/",

@@ -17,7 +17,8 @@ from daemons.settings import CommonSettings
 from reconciler.core.steps import Step
 from reconciler.runtime.cache import Cache
 from reconciler.runtime.index import Index
-from reconciler.runtime.ports import Busy, Clock, Item, PortError, Retryable, Store, Terminal
+from reconciler.runtime.lineage import KnownStore
+from reconciler.runtime.ports import Busy, Clock, Item, PortError, Replaced, Retryable, Store, StoreMemory, Terminal
 from reconciler.runtime.reflector import Reflector, ReflectorSettings
 from reconciler.runtime.telemetry import Telemetry
 from reconciler.runtime.workqueue import WorkQueue
@@ -26,6 +27,9 @@ from schema.keys import Keyspace, Unparsable
 
 STOP_BOUND_S = 10.0
 """So long the end of one part may take. What takes longer is resumed from the keys anyway."""
+
+MEMORY_S = 5.0
+"""Between two notes of how far the store has come."""
 
 _log = structlog.get_logger("brickwork")
 
@@ -37,6 +41,7 @@ class Assembly(ABC):
         calls: the kinds of external calls, for the metrics.
         indexes: the cache's.
         failpoint: called at each numbered point; may end the process.
+        memory: what is remembered of the store across restarts.
     """
 
     def __init__(
@@ -48,18 +53,22 @@ class Assembly(ABC):
         calls: Sequence[str],
         indexes: Sequence[Index] = (),
         failpoint: Callable[[str], None] = lambda _: None,
+        memory: StoreMemory | None = None,
     ) -> None:
         self.settings = settings
         self.keyspace = Keyspace(settings.prefix)
         self.clock = clock
         self.rng = rng
-        self.store = store
+        self.store = KnownStore(store, memory, clock, lambda why: _log.critical("the store is not the same", why=why))
         self.failpoint = failpoint
         self.telemetry = Telemetry(calls)
         self.cache = Cache(clock, indexes=indexes, decode=self._decode, report=self._report_key)
+        self.telemetry.watch_store(lambda: float(bool(self.store.fault)))
         self.queue = WorkQueue(clock, rng, base_s=settings.retry_base_s, cap_s=settings.retry_cap_s)
         self.telemetry.watch_queue("volumes", self.queue)
         self.reflectors: list[Reflector] = []
+        self.hindrances: dict[str, Callable[[], str]] = {"etcd": lambda: self.store.fault}
+        """What besides silence keeps the daemon from its work: by a name, a sentence or an empty one."""
         self._stops: list[Callable[[], object]] = []
         self._resync = clock.signal()
 
@@ -77,11 +86,6 @@ class Assembly(ABC):
             self.rng,
             settings=settings,
             report=report,
-            on_went_back=lambda listed, seen: _log.critical(
-                "etcd went back in time: restored from a backup? Nothing more is done until this daemon is restarted",
-                listed_revision=listed,
-                seen_revision=seen,
-            ),
         )
         self.reflectors.append(reflector)
         self.telemetry.watch_reflector(prefix, lambda: reflector.age_s)
@@ -96,6 +100,8 @@ class Assembly(ABC):
 
         def report(error: PortError) -> None:
             self.telemetry.store_failed(who)
+            if isinstance(error, Replaced):
+                return  # told once, by itself
             _log.warning("store trouble", who=who, kind=type(error).__name__, error=str(error))
 
         return report
@@ -141,6 +147,7 @@ class Assembly(ABC):
         for reflector in self.reflectors:
             reflector.start()
         self.clock.spawn("resync", lambda: self._resync_loop(everything))
+        self.clock.spawn("store memory", self._remember_loop)
 
     def end(self) -> None:
         """Stop what was started, the last started first."""
@@ -153,6 +160,12 @@ class Assembly(ABC):
     def _resync_loop(self, everything: Callable[[], None]) -> None:
         while not self._resync.wait(self.settings.resync_s * self.rng.uniform(0.8, 1.2)):
             everything()
+
+    def _remember_loop(self) -> None:
+        """Backups are older than this pause."""
+        while not self._resync.wait(MEMORY_S):
+            self.store.save()
+        self.store.save()
 
 
 def outcome_of(error: BaseException | None) -> str:

@@ -2,6 +2,7 @@
 what to do with them.
 
     --config FILE      the settings; by default /etc/brickwork/<daemon>.yaml, which may be missing
+    --accept-store     take etcd as it is from the next start on, although it was restored or replaced; then stop
     --check-config     print what holds after all defaults and stop: exit code 0, or 2 with every fault
     --version
 
@@ -20,7 +21,8 @@ from typing import Literal, NoReturn, overload
 
 import yaml
 
-from daemons.process import Exit
+from daemons.identity import FileStoreMemory, Instance
+from daemons.process import Exit, Refused
 from daemons.settings import (
     CommonSettings,
     ControllerSettings,
@@ -30,6 +32,7 @@ from daemons.settings import (
     SettingsError,
     load,
 )
+from reconciler.runtime.ports import StoreMark
 
 
 @overload
@@ -51,6 +54,11 @@ def settings_from(kind: Kind, arguments: Sequence[str], environ: Mapping[str, st
     parser.add_argument(
         "--check-config", action="store_true", help="print the effective settings, or all faults, and stop"
     )
+    parser.add_argument(
+        "--accept-store",
+        action="store_true",
+        help="take etcd as it is from the next start on, although it was restored from a backup or replaced, and stop",
+    )
     parser.add_argument("--version", action="version", version=f"brickwork {version('brickwork')}")
     options = parser.parse_args(arguments)
     file: Path | None = options.config
@@ -63,6 +71,8 @@ def settings_from(kind: Kind, arguments: Sequence[str], environ: Mapping[str, st
         raise SystemExit(Exit.SETTINGS) from None
     if options.check_config:
         _show(settings)
+    if options.accept_store:
+        _accept_store(kind, settings)
     return settings
 
 
@@ -83,6 +93,19 @@ def _show(settings: CommonSettings) -> NoReturn:
     for name, path in _files(settings.model_dump(), ""):
         if not path.exists():
             print(f"note: {name}: {path} does not exist on this machine", file=sys.stderr)
+    raise SystemExit(Exit.OK)
+
+
+def _accept_store(kind: Kind, settings: CommonSettings) -> NoReturn:
+    """Forget which store it was. The daemon must not run: it would go on by what it remembers itself."""
+    try:
+        instance = Instance(settings.state_folder)
+        FileStoreMemory(settings.state_folder).save(StoreMark(accepted=True))
+        instance.close()
+    except Refused as refusal:
+        print(f"brickwork-{kind}: {refusal}", file=sys.stderr)
+        raise SystemExit(refusal.exit) from None
+    print(f"brickwork-{kind} takes etcd as it is at its next start")
     raise SystemExit(Exit.OK)
 
 

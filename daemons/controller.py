@@ -30,6 +30,7 @@ from reconciler.controllers.surroundings import BY_IDENTIFIER, BY_VOLUME, identi
 from reconciler.controllers.vanished import VanishedVolumes
 from reconciler.controllers.volume import VolumeReconciler
 from reconciler.controllers.wishes import WishTimes
+from reconciler.core.mass import MassRule
 from reconciler.runtime.controller import Controller, Result
 from reconciler.runtime.election import Election
 from reconciler.runtime.index import Index
@@ -74,6 +75,7 @@ class ControllerDaemon:
         for name, backend in settings.backends.items():
             self._keepers[name] = self._keeper(backend, backends[name])
         self._cluster = self._election(CLUSTER, self._everything, lambda: None)
+        mass = MassRule(1, 0.0) if shell.store.newly_accepted else settings.mass_delete.rule
         self._volumes = VolumeReconciler(
             store=shell.store,
             cache=shell.cache,
@@ -81,7 +83,7 @@ class ControllerDaemon:
             clock=shell.clock,
             keepers=self._keepers,
             cluster_guard=self._cluster_guard,
-            mass=settings.mass_delete.rule,
+            mass=mass,
             mint_uid=lambda: str(uuid.UUID(int=shell.rng.getrandbits(128), version=4)),
             failpoint=shell.failpoint,
             observe_step=shell.observe_step,
@@ -91,9 +93,7 @@ class ControllerDaemon:
         )
         times = WishTimes(shell.cache, keyspace, shell.clock, shell.telemetry)
         shell.telemetry.watch_oldest_unsettled("volumes", times.oldest_s)
-        shell.telemetry.watch_paused(
-            "deletions", VanishedVolumes(shell.cache, keyspace, settings.mass_delete.rule).paused
-        )
+        shell.telemetry.watch_paused("deletions", VanishedVolumes(shell.cache, keyspace, mass).paused)
         shell.cache.subscribe(keyspace.prefix, self._changed)
 
     def serve(self) -> Exit:

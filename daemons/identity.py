@@ -21,6 +21,7 @@ import stat
 from pathlib import Path
 
 from daemons.process import Refused
+from reconciler.runtime.ports import StoreMark
 from schema.keys import BadName, check_name
 
 KERNEL_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -146,6 +147,32 @@ class Instance:
 
     def close(self) -> None:
         os.close(self._fd)
+
+
+class FileStoreMemory:
+    """`ports.StoreMemory`: a file in the state folder."""
+
+    def __init__(self, state_folder: Path) -> None:
+        self._file = state_folder / "store.json"
+
+    def load(self) -> StoreMark | None:
+        """
+        Raises:
+            Refused: the file is there but can't be read or understood.
+        """
+        if not self._file.exists():
+            return None
+        try:
+            stored = json.loads(_read(self._file))
+            return StoreMark(str(stored["cluster"]), int(stored["revision"]), bool(stored["accepted"]))
+        except (ValueError, TypeError, KeyError):
+            raise Refused(
+                f"{self._file} can't be understood, so nobody knows whether etcd is the store that it was. If it is for certain: "
+                f"start once with --accept-store"
+            ) from None
+
+    def save(self, mark: StoreMark) -> None:
+        _write(self._file, json.dumps(mark._asdict()) + "\n")
 
 
 def _read(file: Path) -> str:

@@ -27,8 +27,9 @@ from reconciler.adapters.brick.loop import check_rights
 from reconciler.adapters.notes import FileNotes
 from reconciler.controllers.host import Host
 from reconciler.controllers.node import NODE_KEY, NodeReconciler
-from reconciler.controllers.sign_of_life import SignOfLife
-from reconciler.runtime.controller import Controller
+from reconciler.controllers.sign_of_life import RETRY_S, SignOfLife
+from reconciler.core.mass import MassRule
+from reconciler.runtime.controller import After, Controller, Result
 from reconciler.runtime.lease import LeaseSession
 from reconciler.runtime.ports import Boot, Connector, Notes, PortError
 from schema.keys import Family, Key
@@ -96,8 +97,14 @@ class NodeDaemon:
         )
         shell.telemetry.watch_lease("node", lambda: self._session.age_s)
         self._life = SignOfLife(
-            shell.store, self._session, shell.clock, keyspace.path(Family.ALIVE, self._node), self._boot.current
+            shell.store,
+            self._session,
+            shell.clock,
+            keyspace.path(Family.ALIVE, self._node),
+            self._boot.current,
+            duplicate=lambda why: _log.critical("another host is this node", why=why),
         )
+        shell.hindrances["node"] = lambda: self._life.fault
         self._reconciler = NodeReconciler(
             node=self._node,
             store=shell.store,
@@ -111,7 +118,7 @@ class NodeDaemon:
             enqueue=shell.queue.add,
             failpoint=shell.failpoint,
             observe_step=shell.observe_step,
-            mass=settings.mass_detach.rule,
+            mass=MassRule(1, 0.0) if shell.store.newly_accepted else settings.mass_detach.rule,
             tell_paused=self._tell_paused,
         )
         shell.telemetry.watch_paused("detaches", self._reconciler.paused)
@@ -122,7 +129,7 @@ class NodeDaemon:
         controller = Controller(
             "attachments",
             shell.queue,
-            self._reconciler.reconcile,
+            self._reconcile,
             shell.clock,
             workers=self._settings.workers,
             needs=tuple(reflector.synced for reflector in self._reflectors),
@@ -146,8 +153,13 @@ class NodeDaemon:
                 self._shell.clock.sleep(PROPERTIES_RETRY_S)
         self._session.start()
         self._shell.clock.spawn("sign of life", self._life.run)
+        self._life.given.wait()  # a copy of another host must not act as the node that it is a copy of
         self._everything()
         controller.start()
+
+    def _reconcile(self, key: str) -> Result:
+        """Nothing while another host is this node."""
+        return After(RETRY_S) if self._life.fault else self._reconciler.reconcile(key)
 
     def _record(self) -> NodeRecord:
         return NodeRecord(

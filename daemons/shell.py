@@ -10,7 +10,7 @@ import structlog
 
 from daemons.assembly import Assembly
 from daemons.http import Http
-from daemons.identity import Instance, private_folder
+from daemons.identity import FileStoreMemory, Instance, private_folder
 from daemons.logs import Logs
 from daemons.process import Exit, Failpoint, Signals, Supervisor, end_with_any_thread
 from daemons.settings import CommonSettings
@@ -40,7 +40,8 @@ class Shell(Assembly):
         self._instance = Instance(settings.state_folder)
         store = EtcdStore(settings.etcd.store_settings())
         failpoint = Failpoint(settings.failpoint)
-        super().__init__(settings, SystemClock(), random.Random(), store, calls, indexes, failpoint)
+        memory = FileStoreMemory(settings.state_folder)
+        super().__init__(settings, SystemClock(), random.Random(), store, calls, indexes, failpoint, memory)
         self._etcd = store
 
     # --- life
@@ -74,12 +75,14 @@ class Shell(Assembly):
 
     def _faults(self) -> Mapping[str, str]:
         """What a person has to decide about; a restart would only forget it."""
-        return {r.prefix: "the store went back in time" for r in self.reflectors if r.went_back}
+        return {"etcd": self.store.fault} if self.store.fault else {}
 
     def _unready(self) -> Mapping[str, str]:
         """Why the daemon does not do its work right now."""
-        faults = dict(self._faults())
+        faults = {name: why for name, look in self.hindrances.items() if (why := look())}
         for reflector in self.reflectors:
+            if self.store.fault:
+                break
             if not reflector.synced.is_set():
                 faults[reflector.prefix] = "not listed yet"
             elif reflector.age_s > SILENT_S:

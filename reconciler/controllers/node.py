@@ -98,7 +98,10 @@ class NodeReconciler:
     def _view(self, volume: str, snapshot: Snapshot) -> AttachmentView:
         on_host = self._host.on_host(volume, snapshot)
         paths = self._steps.paths_to_add(volume)
-        return attachment_view(snapshot.see, self._node, volume, self._boot.current(), on_host, paths_to_add=paths)
+        note = self._host.note(volume)
+        noted = (note.uid, note.epoch, note.boot) if note is not None else None
+        boot = self._boot.current()
+        return attachment_view(snapshot.see, self._node, volume, boot, on_host, noted, paths_to_add=paths)
 
     def _act(self, volume: str, step: Step, snapshot: Snapshot) -> Result:
         started = self._clock.now()

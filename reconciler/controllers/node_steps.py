@@ -244,13 +244,12 @@ class NodeSteps:
     def tell_paused(self, volume: str, snapshot: Snapshot, why: str) -> bool:
         """Say in the status why it stays although its wish is gone; empty: that it no longer does. True if that was news."""
         status = snapshot.value(self._key(Family.ATTACHMENT, volume), AttachmentStatus)
-        if status is None or any(each.reason == DETACHES_PAUSED for each in status.conditions) == bool(why):
+        if status is None:
+            return self._restate(volume, snapshot, why)
+        if any(each.reason == DETACHES_PAUSED for each in status.conditions) == bool(why):
             return False
         others = tuple(each for each in status.conditions if each.reason != DETACHES_PAUSED)
-        told = Condition(
-            type="Released", status="False", reason=DETACHES_PAUSED, message=why, since=rfc3339(self._clock.wall())
-        )
-        conditions = (told, *others) if why else others
+        conditions = (self._paused(why), *others) if why else others
         self._rewrite(volume, snapshot, status, status.model_copy(update={"conditions": conditions}))
         return True
 
@@ -274,6 +273,22 @@ class NodeSteps:
                 "next_try": None,
             }
         )
+
+    def _restate(self, volume: str, snapshot: Snapshot, why: str) -> bool:
+        """No key tells of it any more: by the note, so that people learn of it. It gives nobody a right to anything."""
+        note, known = self._host.note(volume), self._host.known(volume)
+        if note is None or note.boot != self._boot.current() or known is None or known.on_host is not OnHost.PRESENT:
+            return False
+        status = AttachmentStatus(phase=AttachmentPhase.ATTACHED, uid=note.uid, epoch=note.epoch, boot=note.boot)
+        device = _device_fields(known.device) if known.device is not None else {}
+        status = status.model_copy(update={**device, "conditions": (self._paused(why),) if why else ()})
+        key = self._key(Family.ATTACHMENT, volume)
+        self._writer.commit(snapshot, (key,), [(key, status)])
+        return True
+
+    def _paused(self, why: str) -> Condition:
+        now = rfc3339(self._clock.wall())
+        return Condition(type="Released", status="False", reason=DETACHES_PAUSED, message=why, since=now)
 
     def _rewrite(self, volume: str, snapshot: Snapshot, before: AttachmentStatus, after: AttachmentStatus) -> None:
         if after != before:

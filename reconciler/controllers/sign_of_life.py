@@ -1,4 +1,8 @@
-"""`alive/<node>`: a leased key that says the daemon lives. A hint for grants and for people, never an argument for anything."""
+"""`alive/<node>`: a leased key that says the daemon lives. A hint for grants and for people, never a reason to undo anything.
+
+It also keeps a host that was cloned, state folder and all, from acting as the node that it is a copy of: who finds the key held
+by another boot waits until that is gone, and neither publishes itself nor acts before. The first keeps working.
+"""
 
 from __future__ import annotations
 
@@ -6,34 +10,54 @@ from collections.abc import Callable
 
 from reconciler.controllers.verdicts import rfc3339
 from reconciler.runtime.lease import LeaseSession
-from reconciler.runtime.ports import Clock, PortError, Put, Store
-from schema.codec import encode
+from reconciler.runtime.ports import Clock, Compare, PortError, Put, Store
+from schema.codec import decode, encode
 from schema.models import Alive
 
 RETRY_S = 1.0
+LOOK_S = 30.0
+"""Between two looks whether the key is still there: nobody watches it, and it may be deleted by hand."""
 
 
 class SignOfLife:
-    """Puts the key once for each lease; the lease's renewals keep it."""
+    """Puts the key for each lease, and again when it is gone; the lease's renewals keep it.
 
-    def __init__(self, store: Store, session: LeaseSession, clock: Clock, key: str, boot: Callable[[], str]) -> None:
+    Args:
+        duplicate: called once for each time that another host is found to be this node, with a sentence for a person.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        session: LeaseSession,
+        clock: Clock,
+        key: str,
+        boot: Callable[[], str],
+        duplicate: Callable[[str], None],
+    ) -> None:
         self._store = store
         self._session = session
         self._clock = clock
         self._key = key
         self._boot = boot
+        self._duplicate = duplicate
         self._wake = clock.signal()
         self._stopping = False
+        self.given = clock.signal()
+        """Set once the key is ours: from then on this host may act as the node."""
+        self.fault = ""
+        """Who else is this node at present."""
         session.subscribe(granted=lambda _: self._wake.set())
 
     def run(self) -> None:
         """Until `stop`. An unknown outcome is repeated: putting it twice does no harm."""
-        put_for = 0
         while not self._stopping:
             lease = self._session.lease
-            if lease and lease != put_for:
-                put_for = lease if self._put(lease) else 0
-            self._wake.wait(RETRY_S if put_for != self._session.lease else None)
+            told = bool(lease) and self._put(lease)
+            if told:
+                self.fault = ""
+                self.given.set()
+            self._wake.wait(LOOK_S if told else RETRY_S)
             self._wake.clear()
 
     def stop(self) -> None:
@@ -41,8 +65,31 @@ class SignOfLife:
         self._wake.set()
 
     def _put(self, lease: int) -> bool:
+        """Make the key say that we live by this lease. False: not now."""
         alive = Alive(boot=self._boot(), since=rfc3339(self._clock.wall()))
+        put = Put(self._key, encode(alive), lease)
         try:
-            return self._store.txn((), (Put(self._key, encode(alive), lease),)).succeeded
+            result = self._store.txn((Compare(self._key, mod_revision=0),), (put,))
+            found = result.found.get(self._key)
+            if result.succeeded or (found is not None and found.lease == lease):
+                return True
+            if found is None:
+                return False
+            other = decode(Alive, found.value)
+            if isinstance(other, Alive) and other.boot != alive.boot and found.lease:
+                self._tell(other)
+                return False
+            return self._store.txn((Compare(self._key, mod_revision=found.mod_revision),), (put,)).succeeded
         except PortError:
             return False
+
+    def _tell(self, other: Alive) -> None:
+        """A key of the boot before runs out by itself; one that stays is somebody's."""
+        first = not self.fault
+        self.fault = (
+            f"DuplicateNode: another host lives as this node (boot {other.boot}, since {other.since}; this is boot "
+            f"{self._boot()}). Nothing is done here before it is gone. Is this host a clone? Then remove its state folder, so that "
+            f"it becomes a node of its own"
+        )
+        if first:
+            self._duplicate(self.fault)

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from reconciler.controllers.host import Host
 from reconciler.controllers.snapshot import Snapshot
-from reconciler.core.mass import DELETES_PAUSED, DETACHES_PAUSED, MassRule, paused_deletes, paused_detaches
+from reconciler.core.mass import (
+    DELETES_PAUSED,
+    DETACHES_PAUSED,
+    UNKNOWN_TO_THE_STORE,
+    MassRule,
+    paused_deletes,
+    paused_detaches,
+)
 from reconciler.core.views import OnHost
 from reconciler.runtime.cache import Cache
 from schema.keys import Family, Key, Keyspace
@@ -30,6 +37,10 @@ class VanishedAttachments:
             told = next((each for each in status.conditions if each.reason == DETACHES_PAUSED), None)
             if told is not None:
                 return told.message
+        elif self._host.note(volume) and not any(
+            snapshot.see(self._key(family, volume)) for family in (Family.CLAIM, Family.CONNECTION)
+        ):
+            return UNKNOWN_TO_THE_STORE
         held = [name for name in self._held() if not self._is_leaving(name)]
         gone = [name for name in held if not self._is_wished(name)]
         return paused_detaches(len(gone), len(held)) if self._rule.met(len(gone), len(held)) else ""

@@ -36,6 +36,13 @@ def paused_detaches(gone: int, held: int) -> str:
     )
 
 
+UNKNOWN_TO_THE_STORE = (
+    "its wish is gone, and so is every other key that told of it; it stays until it is wished for again, or its end is "
+    "confirmed"
+)
+"""One by itself: whoever takes back a wish leaves the daemons' own keys alone."""
+
+
 def paused_deletes(gone: int, held: int) -> str:
     return (
         f"the wishes for {gone} of {held} volumes with on_delete: delete are gone at once; no data is deleted until they are "

@@ -96,6 +96,8 @@ class _Rules:
             return "the grant was revoked or belongs to another boot"
         if claim and claim.epoch != connection.epoch:
             return f"the grant is of epoch {connection.epoch}, the device of {claim.epoch}"
+        if claim is None and self.view.noted and self.view.noted.epoch != connection.epoch:
+            return f"the grant is of epoch {connection.epoch}, the device of {self.view.noted.epoch}"
         if claim is None and self.released == connection.epoch:
             return f"epoch {connection.epoch} was released"
         return ""
@@ -159,8 +161,9 @@ class _Rules:
 
     @property
     def explained(self) -> bool:
-        """R5: a claim or a grant of this boot speaks of the device."""
-        return self.granted is not None or (self.claim is not None and self.claim.boot == self.view.boot)
+        """R5: a claim or a grant of this boot speaks of the device, or, should they be lost, the node's own note."""
+        told = (self.claim, self.view.noted)
+        return self.granted is not None or any(each is not None and each.boot == self.view.boot for each in told)
 
     def clean_unexplained(self) -> Step | None:
         """R5: before a new boot is published, no device may be left that only an older boot could explain."""
@@ -203,8 +206,9 @@ class _Rules:
         return Step(Do.REPORT, "connected and verified: say so", epoch=epoch, commits=self._facts)
 
     def _disconnect(self, why: str) -> Step:
+        """With a flush, so not in a boot that is fenced, whatever was heard of first."""
         epoch = self.claim.epoch if self.claim else 0
-        return Step(Do.DISCONNECT, why, epoch=epoch, confirms=(*self._facts, *self._wishes))
+        return Step(Do.DISCONNECT, why, epoch=epoch, confirms=(*self._facts, *self._wishes, self._fence))
 
     def _release(self, epoch: int, why: str, *also: Key) -> Step:
         return Step(Do.RELEASE, why, epoch=epoch, commits=(*self._facts, *self._wishes, *also))

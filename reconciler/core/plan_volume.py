@@ -64,8 +64,8 @@ def _doubt(view: VolumeView) -> tuple[Saying, ...]:
     for name, value in (("records", view.record), ("grants", view.holders), ("volumes", view.mirror)):
         if isinstance(value, Bad):
             return _everybody(view, "Unreadable", f"{name}/{view.volume} can't be read: {value.fault}", "operator")
-    if view.record is None and (view.holders or view.mirror):
-        message = f"records/{view.volume} is missing while nodes hold the volume: restore it from a backup"
+    if view.record is None and (view.holders is not None or view.mirror is not None):
+        message = f"records/{view.volume} is missing, and the volume exists: restore it from a backup"
         return _everybody(view, "RecordMissing", message, "operator")
     if view.holders is not None and view.mirror is not None and view.holders != view.mirror:
         message = f"grants/{view.volume} and volumes/{view.volume} name different holders"
@@ -247,13 +247,21 @@ def _plan_new(view: VolumeView) -> tuple[Step | None, list[Saying]]:
     if spec.imports and not view.backend.imports:
         message = f"the driver of backend {spec.backend} can't import volumes"
         return None, [Saying("", Aspect.ACCEPTED, "ImportUnsupported", message, "user")]
-    claims = [name for name, node in view.nodes.items() if node.claim is not None]
-    if claims:
-        message = f"a former volume of this name is still claimed by {_list(claims)}"
-        return None, [Saying("", Aspect.AVAILABLE, "HeldBy", message, f"node {claims[0]}")]
+    users = [name for name, node in view.nodes.items() if _tells_of_use(node)]
+    if users:
+        message = f"a former volume of this name is still in use on {_list(users)}"
+        return None, [Saying("", Aspect.AVAILABLE, "HeldBy", message, f"node {users[0]}")]
     why = "import it" if spec.imports else f"create it on {spec.backend}"
     keys = (*_lists(view), Key(Family.RECORD, (view.volume,)), Key(Family.DESIRED_VOLUME, (view.volume,)))
     return Step(Do.INTEND_CREATE, f"wished for: {why}", commits=keys), []
+
+
+def _tells_of_use(node: NodeView) -> bool:
+    """With all of our own keys on a volume lost, its nodes still say that they have it. A fenced one may never answer again."""
+    if node.claim is not None or isinstance(node.status, Bad):
+        return True
+    attached = node.status is not None and node.status.phase is not AttachmentPhase.RELEASED
+    return not (node.fences or node.fenced) and (attached or node.connection is not None)
 
 
 class _Existence:

@@ -219,9 +219,16 @@ def drain_of(see: See, node: str) -> str:
 
 
 def attachment_view(
-    see: See, node: str, volume: str, boot: str, device: OnHost, *, paths_to_add: bool = False
+    see: See,
+    node: str,
+    volume: str,
+    boot: str,
+    device: OnHost,
+    noted: tuple[str, int, str] | None = None,
+    *,
+    paths_to_add: bool = False,
 ) -> AttachmentView:
-    """Everything the node knows of one volume. Reads only what a node may read (DESIGN 2)."""
+    """Everything the node knows of one volume. Reads only what a node may read (DESIGN 2). `noted`: uid, epoch, boot."""
     published = _value(see, Key(Family.NODE, (node,)), NodeRecord)
     connection = see(Key(Family.CONNECTION, (node, volume)))
     uid = connection.value.uid if connection and isinstance(connection.value, Connection) else ""
@@ -238,6 +245,7 @@ def attachment_view(
         status=_status(see, node, volume, uid),
         device=device,
         paths_to_add=paths_to_add,
+        noted=_noted(noted, uid) if noted else None,
     )
 
 
@@ -275,6 +283,10 @@ def _connection(see: See, node: str, volume: str, uid: str) -> ConnectionView | 
     if not isinstance(connection, Connection):
         return connection
     return ConnectionView(_epoch(connection, uid), connection.boot, connection.phase)
+
+
+def _noted(noted: tuple[str, int, str], uid: str) -> ClaimView:
+    return ClaimView(noted[1] if not uid or noted[0] == uid else OTHER_UID, noted[2])
 
 
 def _epoch(value: Claim | AttachmentStatus | Connection, uid: str) -> int:

@@ -185,6 +185,8 @@ class AttachmentView:
     claim: ClaimView | Bad | None = None
     status: StatusView | Bad | None = None
     device: OnHost = OnHost.UNKNOWN
+    noted: ClaimView | None = None
+    """What the node's own note on its disk says of the device, should all keys be lost."""
     paused: str = ""
     """Why it stays although its wish is gone (`core.mass`)."""
     paths_to_add: bool = False

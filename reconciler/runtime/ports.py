@@ -21,6 +21,7 @@ Errors, each of one kind only, because the caller's answer depends on the kind a
     │   ├── Denied           no permission
     │   ├── TooLarge         the value does not fit
     │   ├── Unsupported      this driver or host can't do that
+    │   ├── Replaced         the store is not the one that it was
     │   └── IdentityMismatch the device is not the one that was promised
     ├── Busy                 the device is in use; carries by whom
     └── UnknownOutcome       it may or may not have happened: keep the intent, read back, repeat the idempotent call
@@ -31,7 +32,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from schema.models import Proof
 
@@ -76,6 +77,10 @@ class Unsupported(Terminal):
     """This driver, protocol or host cannot do it."""
 
 
+class Replaced(Terminal):
+    """The store is another one, or in an earlier state, than it was: a person has to accept it."""
+
+
 class IdentityMismatch(Terminal):
     """A device appeared that is not the promised one (size, WWID, backing file). It was not published."""
 
@@ -112,10 +117,11 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """All keys of a prefix at one revision, in key order."""
+    """All keys of a prefix at one revision, in key order. `cluster` identifies the store, where it tells."""
 
     items: tuple[Item, ...]
     revision: int
+    cluster: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +214,25 @@ class Store(Protocol):
         ...
 
     def revoke_lease(self, lease: int) -> None: ...
+
+
+class StoreMark(NamedTuple):
+    """What is remembered of a store: which one it is, and the highest revision that was seen. `accepted`: a person accepted
+    another one in its place, lately."""
+
+    cluster: str = ""
+    revision: int = 0
+    accepted: bool = False
+
+
+class StoreMemory(Protocol):
+    """Remembers the store across restarts."""
+
+    def load(self) -> StoreMark | None: ...
+
+    def save(self, mark: StoreMark) -> None:
+        """Durable when it returns."""
+        ...
 
 
 # --- Backend -------------------------------------------------------------------------------------------------------------

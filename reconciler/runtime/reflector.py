@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 from reconciler.runtime.backoff import Backoff, delay_s
 from reconciler.runtime.cache import Cache
-from reconciler.runtime.ports import Clock, Compacted, Denied, PortError, Signal, Store, Task, Unavailable
+from reconciler.runtime.ports import Clock, Compacted, Denied, PortError, Replaced, Signal, Store, Task, Unavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +125,9 @@ class Reflector:
         while not self._stop.is_set() and not self.went_back:
             try:
                 self._round()
+            except Replaced:
+                self.went_back = True
+                self.synced.clear()
             except PortError as error:
                 if self._report is not None:
                     self._report(error)

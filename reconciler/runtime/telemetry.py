@@ -165,6 +165,10 @@ class Telemetry:
         text = "Exports at the driver that no record explains."
         self.watch("brickwork_orphan_exports", text, "backend", backend, number)
 
+    def watch_store(self, replaced: Callable[[], float]) -> None:
+        """Show whether the store is not the one that it was."""
+        self.watch("brickwork_store_replaced", "1: etcd is not the store that it was.", "store", "etcd", replaced)
+
     def watch_paused(self, what: str, count: Callable[[], float]) -> None:
         """Show how many detaches or deletions wait for a confirmation, since too many wishes vanished at once."""
         self.watch("brickwork_paused", "Ends of wishes that wait for a confirmation.", "what", what, count)

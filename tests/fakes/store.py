@@ -93,6 +93,7 @@ class FakeEtcd:
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.revision = 1
+        self.cluster = "c1"
         self.compacted = 0
         self.no_space = False
         self.writes = 0
@@ -152,7 +153,7 @@ class FakeEtcd:
                 (key for key in self._items if covers(prefix, key)),
                 key=lambda key: key.encode("utf-8", "surrogateescape"),
             )
-            return Listing(tuple(self._items[key] for key in keys), self.revision)
+            return Listing(tuple(self._items[key] for key in keys), self.revision, self.cluster)
 
     def txn(self, compares: Sequence[Compare], then: Sequence[Op], by: str = "") -> TxnResult:
         self.expire()

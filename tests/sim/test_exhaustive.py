@@ -52,8 +52,9 @@ def test_nothing_is_left_of_it_and_no_write_is_lost(undisturbed: Played) -> None
 
 def test_every_daemon_has_points_of_every_kind(everything: list[Disturbance]) -> None:
     met = {(each.point.daemon, each.point.at) for each in everything}
-    busy = {(daemon, at) for daemon in ("ctl/c1", "node/n1", "node/n2") for at in At}
+    busy = {(daemon, at) for daemon in ("node/n1", "node/n2") for at in At}
     assert busy <= met, busy - met
+    assert {at for daemon, at in met if daemon.startswith("ctl/")} == set(At), "whoever leads"
 
 
 @pytest.mark.slow

@@ -94,7 +94,8 @@ class World:
             **settings,
         )
         process = self.clock.process(name)
-        shell = Shell(given, process, random.Random(name), self.etcd.client(process), ())
+        self.store = self.etcd.client(process)
+        shell = Shell(given, process, random.Random(name), self.store, ())
         self.fencing = FenceAgent(given, shell, self.switch)
         self.fencing.serve()
         return process
@@ -311,12 +312,11 @@ def test_an_agent_without_the_store_begins_anew() -> None:
     world = World("a", "b")
     process = world.agent()
     world.leads()
-    store = world.fencing._shell.store
     world.dies("a")
     world.clock.run_for(AFTER_S - 5)
-    store.down = True  # type: ignore[attr-defined]
+    world.store.down = True
     world.clock.run_for(3)
-    store.down = False  # type: ignore[attr-defined]
+    world.store.down = False
     back = world.clock.now()
     world.clock.run_until(lambda: world.fence("a") is not None, 200)
     assert world.switch.asked[0][0] - back >= AFTER_S - 1

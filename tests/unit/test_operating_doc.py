@@ -24,6 +24,7 @@ def test_every_metric_is_explained_and_no_other() -> None:
     telemetry.watch_held_back("patience", lambda: 0)
     telemetry.watch_orphan_exports("lvm", lambda: 0)
     telemetry.watch_paused("detaches", lambda: 0)
+    telemetry.watch_store(lambda: 0)
     telemetry.watch_oldest_unsettled("volumes", lambda: 0)
     exposed = set(re.findall(r"^# TYPE (brickwork_\w+) ", generate_latest(telemetry.registry).decode(), re.MULTILINE))
     served = {name for name in exposed if not name.endswith("_created")}

@@ -95,15 +95,17 @@ class EtcdStore:
     def _list(self, prefix: str) -> Listing:
         start, end = _range(prefix)
         revision = 0  # the first page's: the present one
+        cluster = ""
         items: list[Item] = []
         while True:
             request = rpc.RangeRequest(key=start, range_end=end, limit=_PAGE, revision=revision)
             answer = self._caller.unary(rpc.RANGE, request)
             revision = revision or answer.header.revision
+            cluster = cluster or f"{answer.header.cluster_id:x}"
             pairs = answer.kvs
             items.extend(map(item, pairs))
             if not answer.more:
-                return Listing(tuple(items), revision)
+                return Listing(tuple(items), revision, cluster)
             start = pairs[-1].key + b"\0"
 
     def txn(self, compares: Sequence[Compare], then: Sequence[Op] = ()) -> TxnResult:

@@ -8,6 +8,8 @@ The rules, each learnt from a client that did otherwise:
   to a progress *request* (id -1) does not: before 3.4.25 and 3.5.8 it could overtake events. It only proves life.
 * `created` and `canceled` in one answer is a refusal, not a start. etcd 3.4 words an expired token as "permission denied",
   so a user with a password logs in again once before that is believed.
+* A store that is behind us when a stream begins would stay silent until it has caught up, for ever if it was restored from a
+  backup: a list, which is linearizable, tells the one from a member that lags.
 * `compact_revision` ends the watch: the history is gone.
 * A healthy watch may be silent for ten minutes. After `quiet_s` of silence it asks for a sign of life; a stream that does not
   answer is replaced, on the next endpoint; when nothing at all was heard for `silence_s`, the caller is told.
@@ -107,6 +109,8 @@ class Watch:
             raise Failed(REFUSED if answer.created else LOST, answer.cancel_reason or "cancelled without a reason")
         if answer.created:
             self._logged_in_again = False
+            if 0 < answer.header.revision < self._revision:
+                raise Compacted(f"etcd is at revision {answer.header.revision}, and was at {self._revision}: list anew")
             return None
         if answer.events:
             self._revision = answer.events[-1].kv.mod_revision

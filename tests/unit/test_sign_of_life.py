@@ -1,0 +1,74 @@
+"""`alive/N`: there while the daemon lives, put back when it is deleted, and never taken from another boot (A17)."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from reconciler.controllers.sign_of_life import LOOK_S, SignOfLife
+from reconciler.runtime.lease import LeaseSession
+from schema.codec import decode
+from schema.models import Alive
+from tests.fakes.clock import VirtualClock
+from tests.fakes.store import FakeEtcd
+
+KEY = "/alive/a"
+
+
+class Daemon:
+    """The part of a node daemon that tells of its life."""
+
+    def __init__(self, world: World, boot: str) -> None:
+        store = world.etcd.client()
+        self.told: list[str] = []
+        self.session = LeaseSession(store, world.clock, random.Random(1), ttl_s=3)
+        self.life = SignOfLife(store, self.session, world.clock, KEY, lambda: boot, self.told.append)
+        self.session.start()
+        world.clock.spawn("life", self.life.run)
+
+
+class World:
+    def __init__(self) -> None:
+        self.clock = VirtualClock()
+        self.etcd = FakeEtcd(self.clock)
+
+    def boot(self) -> str:
+        item = self.etcd.get(KEY)
+        value = decode(Alive, item.value) if item else None
+        return value.boot if isinstance(value, Alive) else ""
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_it_is_put_back_when_it_is_deleted_by_hand(world: World) -> None:
+    """Nobody watches it, so it is looked after: else nothing would ever be granted to the node again."""
+    daemon = Daemon(world, "b1")
+    world.clock.run_until(daemon.life.given.is_set)
+    world.etcd.delete(KEY)
+    world.clock.run_until(lambda: world.boot() == "b1", LOOK_S + 1)
+
+
+def test_a_copy_waits_and_takes_over_only_what_ran_out(world: World) -> None:
+    """While the first lives the copy says so and may not act; the first notices nothing."""
+    first = Daemon(world, "b1")
+    world.clock.run_until(first.life.given.is_set)
+    copy = Daemon(world, "b2")
+    world.clock.run_for(60)
+    assert "DuplicateNode" in copy.life.fault
+    assert not copy.life.given.is_set()
+    assert (world.boot(), first.life.fault, len(copy.told)) == ("b1", "", 1)
+    first.life.stop()
+    first.session.close()
+    world.clock.run_until(copy.life.given.is_set, LOOK_S)
+    assert (world.boot(), copy.life.fault) == ("b2", "")
+
+
+def test_the_next_daemon_of_the_same_boot_does_not_wait(world: World) -> None:
+    """After a crash the old key still has some seconds to live."""
+    world.clock.run_until(Daemon(world, "b1").life.given.is_set)
+    following = Daemon(world, "b1")
+    world.clock.run_until(following.life.given.is_set, 1.0)
