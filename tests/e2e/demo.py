@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+from functools import cached_property
 from types import FrameType
 
 from harness import layout
@@ -42,8 +43,12 @@ class Demo:
         self.topology = topology
         self.ctl, self.n1, self.n2 = topology.ctl, topology.n1, topology.n2
         self.brickwork = Brickwork(topology)
-        self.volume = Volume("data", "")
         self._started_s = started_s
+
+    @cached_property
+    def volume(self) -> Volume:
+        """Once it was created."""
+        return Volume("data", self.brickwork.value(Family.VOLUME, "data")["uid"])
 
     def title(self, text: str) -> None:
         print(f"\n== {text}  [{time.monotonic() - self._started_s:.0f} s]", flush=True)
@@ -80,7 +85,6 @@ class Demo:
         print(f"$ cat data.yaml\n{MANIFEST}$ brickctl apply -f data.yaml")
         print(self.brickwork.brickctl("apply", "-f", str(manifest)).stdout.rstrip(), flush=True)
         self.wait("n1/data", "attached")
-        self.volume = Volume("data", self.brickwork.value(Family.VOLUME, "data")["uid"])
         self.brickctl("get", "attachments", "-o", "wide")
         self.title("what that is on the node, and on the target")
         for command in NODE_TOOLS:
