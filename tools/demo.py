@@ -18,6 +18,7 @@ import threading
 import time
 from pathlib import Path
 
+from reconciler.adapters.etcd.embedded import EmbeddedError
 from tools.fleet import VENV, Fleet, FleetError, wait_until
 
 MANIFEST = """\
@@ -108,7 +109,7 @@ class Demo:
         device = self.attached("node-b", "data")
         found = _head(device)
         print(f"read  {found!r} from {os.path.realpath(device)}")
-        files = [file.name for file in self.fleet.files.iterdir() if _head(file) == PATTERN]
+        files = [file.name for file in self.fleet.volume_files() if _head(file) == PATTERN]
         print(f"and found it in the backing file {', '.join(files)}")
         if found != PATTERN or len(files) != 1:
             raise FleetError("the pattern is not where it should be")
@@ -150,7 +151,7 @@ class Demo:
             str(link) for node in ("node-a", "node-b") for link in (self.fleet.folder / node / "dev").glob("[a-z]*")
         ]
         loops = self.fleet.loop_devices()
-        files = sorted(file.name for file in self.fleet.files.iterdir())
+        files = self.fleet.volume_files()
         self.title("what is left")
         print(f"wishes, claims, connections, attachment records, verdicts: {left or 'none'}")
         print(f"holders: {holders or 'none'}; links: {links or 'none'}; devices: {loops or 'none'}")
@@ -188,8 +189,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keep", action="store_true", help="stay up at the end, for playing")
     options = parser.parse_args()
+    if os.geteuid() != 0:
+        print("demo: it attaches loop devices, which takes root: sudo make demo", file=sys.stderr)
+        return 1
     state = Path(os.environ.get("BRICKWORK_STATE") or ".state").absolute()
-    state.mkdir(exist_ok=True)
+    state.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="demo-", dir=state))
     try:
         with Fleet(folder, packages=state) as fleet:
@@ -202,6 +206,10 @@ def main() -> int:
             print(f"\ndone in {time.monotonic() - demo.started:.0f} s")
             if options.keep:
                 keep(fleet)
+    except EmbeddedError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        shutil.rmtree(folder)
+        return 1
     except FleetError as error:
         print(f"demo: {error}\nthe daemons' logs: {folder}/*/log", file=sys.stderr)
         return 1

@@ -154,6 +154,10 @@ class Fleet:
         backing = Path("/sys/block").glob("loop*/loop/backing_file")
         return [file.parent.parent.name for file in backing if file.read_text().startswith(f"{self.files}/")]
 
+    def volume_files(self) -> list[Path]:
+        """The volumes that the file backend has; what else it keeps there is hidden."""
+        return sorted(self.files.glob("[!.]*"))
+
     # --- daemons
 
     def controller(self, name: str = "ctl", settings: Mapping[str, Any] | None = None) -> Daemon:
