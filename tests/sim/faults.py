@@ -9,7 +9,7 @@ from random import Random
 
 
 class Kind(Enum):
-    """Each fault, and how often it is drawn. The numbers are those of the fault catalogue (docs/SIMULATOR.md)."""
+    """Each fault, and how often it is drawn. All of them: docs/SIMULATOR.md."""
 
     # a daemon
     KILL = "is killed", 6
@@ -28,9 +28,10 @@ class Kind(Enum):
     SPLIT = "does not reach etcd and is fenced", 2
     # an array
     AWAY = "does not answer", 2
-    SLOW = "is slow", 2
-    HANGS = "hangs now and then", 3
-    FAILS = "refuses now and then", 2
+    # calls to an array's driver, or to os-brick on a host
+    SLOW = "is slow", 3
+    HANGS = "hangs or breaks off now and then", 5
+    FAILS = "refuses now and then", 4
     # etcd, and a person's hand in it
     DOWN = "is down", 1
     COMPACT = "is compacted", 2
@@ -45,7 +46,7 @@ class Kind(Enum):
 
 DAEMON = (Kind.KILL, Kind.PAUSE, Kind.STALL, Kind.STOP, Kind.CUT, Kind.SILENT, Kind.FROZEN, Kind.LOSSY, Kind.TWICE)
 HOST = (Kind.POWER, Kind.BUSY, Kind.FENCE, Kind.SPLIT)
-ARRAY = (Kind.AWAY, Kind.SLOW, Kind.HANGS, Kind.FAILS)
+CALLED = (Kind.SLOW, Kind.HANGS, Kind.FAILS)
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Fault:
     lasts_s: float
     kind: Kind
     target: str
-    """A daemon, a node (whose host it is), an array, or ``etcd``."""
+    """A daemon, a node (whose host it is), an array, or ``etcd``. Calls are made to arrays and to hosts."""
 
     def __str__(self) -> str:
         return f"{self.target} {self.kind.text} for {self.lasts_s:.1f} s"
@@ -67,9 +68,15 @@ def draw(
 ) -> list[Fault]:
     """So many faults, in order. Short ones and long ones: from within a call to beyond a lease."""
     kinds = list(Kind)
+    targets: dict[Kind, Sequence[str]] = {
+        **dict.fromkeys(DAEMON, daemons),
+        **dict.fromkeys(HOST, nodes),
+        **dict.fromkeys(CALLED, (*arrays, *nodes)),
+        Kind.AWAY: arrays,
+    }
     drawn = []
     for at_s in sorted(rng.uniform(0.0, lasts_s) for _ in range(number)):
         kind = rng.choices(kinds, [each.weight for each in kinds])[0]
-        targets = daemons if kind in DAEMON else nodes if kind in HOST else arrays if kind in ARRAY else ("etcd",)
-        drawn.append(Fault(at_s, rng.choice((0.05, 0.5, 2.0, 4.0, 8.0, 20.0)), kind, rng.choice(targets)))
+        target = rng.choice(targets.get(kind, ("etcd",)))
+        drawn.append(Fault(at_s, rng.choice((0.05, 0.5, 2.0, 4.0, 8.0, 20.0)), kind, target))
     return drawn

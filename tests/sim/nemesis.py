@@ -34,7 +34,8 @@ class Nemesis:
     def __init__(self, fleet: Fleet, rng: Random) -> None:
         self._fleet = fleet
         self._rng = rng
-        self._array_faults: dict[str, Callable[[str], CallFault | None]] = {}
+        self._call_faults: dict[str, Callable[[str], CallFault | None]] = {}
+        """By the array or the host that is called."""
         self._stalling: dict[str, Callable[[], CallFault]] = {}
         self._undo: dict[Fault, Undo] = {}
         fleet.call_fault = self._call_fault
@@ -193,19 +194,19 @@ class Nemesis:
             path = fleet.keyspace.path(Family.FENCE, node, record.boot)
             fleet.by_hand(path, b'{"who": "the operator", "why": "it is quiet", "evidence": "its power is off"}')
 
-    # --- an array
+    # --- an array, and calls
 
     def _call_fault(self, by: str, where: str, call: str) -> CallFault | None:
         if by in self._stalling:
             return self._stalling.pop(by)()
-        draw = self._array_faults.get(where)
+        draw = self._call_faults.get(where)
         return draw(call) if draw else None
 
-    def _array(self, array: str, draw: Callable[[str], CallFault | None]) -> Undo:
-        self._array_faults[array] = draw
+    def _called(self, where: str, draw: Callable[[str], CallFault | None]) -> Undo:
+        self._call_faults[where] = draw
 
         def undo() -> None:
-            self._array_faults.pop(array, None)
+            self._call_faults.pop(where, None)
 
         return undo
 
@@ -217,30 +218,29 @@ class Nemesis:
 
         return undo
 
-    def _slow(self, array: str) -> Undo:
-        return self._array(
-            array, lambda _: CallFault(before_s=self._rng.uniform(0, 6), after_s=self._rng.uniform(0, 3))
+    def _slow(self, where: str) -> Undo:
+        return self._called(
+            where,
+            lambda _: CallFault(self._rng.uniform(0, 6), self._rng.uniform(0, 2), self._rng.uniform(0, 3)),
         )
 
-    def _hangs(self, array: str) -> Undo:
-        def draw(_call: str) -> CallFault | None:
-            way = self._rng.random()
-            if way < 0.15:
-                return CallFault(before_s=FOREVER)
-            if way < 0.3:
-                return CallFault(after_s=FOREVER)
-            return CallFault(dies=True) if way < 0.4 else None
+    def _hangs(self, where: str) -> Undo:
+        """Each way ends a worker, with all that it has in hand."""
+        ways = (
+            CallFault(before_s=FOREVER),
+            CallFault(between_s=FOREVER),
+            CallFault(after_s=FOREVER),
+            CallFault(dies=True),
+            CallFault(lands=False, dies=True),
+        )
+        return self._called(where, lambda _: self._rng.choice(ways) if self._rng.random() < 0.4 else None)
 
-        return self._array(array, draw)
-
-    def _fails(self, array: str) -> Undo:
-        def draw(_call: str) -> CallFault | None:
-            way = self._rng.random()
-            if way < 0.2:
-                return CallFault(lands=False, raises=Retryable("the array is busy"))
-            return CallFault(raises=Retryable("it was done, and an error came all the same")) if way < 0.4 else None
-
-        return self._array(array, draw)
+    def _fails(self, where: str) -> Undo:
+        ways = (
+            CallFault(lands=False, raises=Retryable("not now")),
+            CallFault(raises=Retryable("it was done, and an error came all the same")),
+        )
+        return self._called(where, lambda _: self._rng.choice(ways) if self._rng.random() < 0.4 else None)
 
     # --- etcd
 

@@ -2,6 +2,7 @@
 from it, so each fault has a test of its own as well, or is caught as a mutant (docs/MUTANTS.md)."""
 
 FOUND = {
+    # drawn before drains and faults of os-brick's calls were: what they play today is another run
     23: "a verdict stayed for ever when its wish went while nobody led",
     942: "a paused controller's driver call landed after its successor had begun to act",
     1033: "a worker that had died was asked again and again, never started anew",

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
+from reconciler.core.mass import DELETES_PAUSED, DETACHES_PAUSED
 from reconciler.runtime.ports import Compare, Event
+from schema.keys import Family, Key
+from schema.models import AttachmentStatus, Record, Verdict
 from tests.fakes.clock import Stuck, TaskFailed, shuffled
 from tests.sim.faults import Fault, draw
 from tests.sim.fleet import Fleet, Shape
@@ -156,6 +160,7 @@ class Run:
         quiet_since = self.clock.now()
         while self.clock.now() < until:
             self.let_pass(1.0)
+            self._confirm()
             faults = self._unsettled()
             if faults or written:
                 quiet_since = self.clock.now()
@@ -164,6 +169,26 @@ class Run:
             elif self.clock.now() - quiet_since >= QUIET_S:
                 return
         raise AssertionError(f"L1: not settled and quiet within {SETTLE_S:.0f} s: {'; '.join(last)}")
+
+    def _confirm(self) -> None:
+        """The user says that all ends of wishes were meant which the daemons take for an accident, as `brickctl` would."""
+        values, keyspace = self.fleet.invariants.values, self.fleet.keyspace
+        detaches: dict[str, dict[str, int]] = {}
+        for key, value in values.items():
+            if isinstance(value, AttachmentStatus) and _waits(value, DETACHES_PAUSED):
+                detaches.setdefault(key.names[0], {})[key.names[1]] = value.epoch
+        for node, epochs in detaches.items():
+            self._put(keyspace.path(Family.DESIRED_NODE, node), {"confirmed_detaches": epochs})
+        for key, value in list(values.items()):
+            record = values.get(Key(Family.RECORD, key.names))
+            if isinstance(value, Verdict) and _waits(value, DELETES_PAUSED) and isinstance(record, Record):
+                self._put(keyspace.path(Family.DESIRED_DELETION, *key.names), {"uid": record.uid})
+
+    def _put(self, path: str, value: Mapping[str, object]) -> None:
+        """Unless it is so already."""
+        encoded = json.dumps(value).encode()
+        if self.fleet.etcd.contents().get(path) != encoded:
+            self.act(Act(0.0, path, encoded))
 
     def _note_writes(self) -> set[str]:
         """Who writes what from now on, heartbeats left out."""
@@ -180,3 +205,7 @@ class Run:
     def _unsettled(self) -> list[str]:
         fleet = self.fleet
         return unsettled(fleet.invariants.values, fleet, fleet.nodes, fleet.arrays)
+
+
+def _waits(told: AttachmentStatus | Verdict, reason: str) -> bool:
+    return any(each.reason == reason for each in told.conditions)

@@ -13,6 +13,9 @@ from schema.keys import Family, Keyspace
 BROKEN = (b"", b"{", b"[]", b'{"mode": "rx"}', b'{"mod": "rw"}', b"\xff\xfe", b'{"mode": NaN}', b'"rw"')
 """Values that no wish may have."""
 
+ASIDE = (b'{"cordons": {"test": "a try"}}', b'{"drains": {"test": "a try"}}')
+"""What holds a node's wishes back."""
+
 
 @dataclass(frozen=True)
 class Act:
@@ -34,7 +37,8 @@ class _Wishes:
 
     volumes: dict[str, dict[str, Any]] = field(default_factory=dict)
     attachments: dict[tuple[str, str], bytes] = field(default_factory=dict)
-    cordons: set[str] = field(default_factory=set)
+    aside: set[str] = field(default_factory=set)
+    """Nodes that are cordoned or drained."""
     sizes: dict[str, int] = field(default_factory=dict)
     """GiB, the largest ever wished for: a retained volume is not taken back for a smaller wish."""
 
@@ -78,10 +82,10 @@ class Author:
                     self._move,
                     self._remove,
                     self._grow,
-                    self._cordon,
+                    self._set_aside,
                     self._err,
                 ),
-                (3, 6, 3, 3, 1, 1, 1, 1),
+                (3, 6, 3, 3, 1, 1, 2, 1),
             )[0]()
         self._now_s = self._lasts_s
         self._make_clear()
@@ -121,14 +125,14 @@ class Author:
             spec = self._wishes.volumes[name]
             self._volume(name, spec | {"size_gib": spec["size_gib"] + 1})
 
-    def _cordon(self) -> None:
+    def _set_aside(self) -> None:
         node = self._rng.choice(self._nodes)
-        if node in self._wishes.cordons:
-            self._wishes.cordons.discard(node)
+        if node in self._wishes.aside:
+            self._wishes.aside.discard(node)
             self._act(Family.DESIRED_NODE, (node,), None)
         else:
-            self._wishes.cordons.add(node)
-            self._act(Family.DESIRED_NODE, (node,), b'{"cordons": {"test": "a try"}}')
+            self._wishes.aside.add(node)
+            self._act(Family.DESIRED_NODE, (node,), self._rng.choice(ASIDE))
 
     def _err(self) -> None:
         """A value that can't be read."""
@@ -136,8 +140,8 @@ class Author:
         self._attachment(node, volume, self._rng.choice(BROKEN))
 
     def _make_clear(self) -> None:
-        """No cordon, no broken value, no two nodes for one volume, no attachment without its volume."""
-        for node in sorted(self._wishes.cordons):
+        """No cordon or drain, no broken value, no two nodes for one volume, no attachment without its volume."""
+        for node in sorted(self._wishes.aside):
             self._act(Family.DESIRED_NODE, (node,), None)
         taken: dict[str, str] = {}
         for (node, volume), value in sorted(self._wishes.attachments.items()):
