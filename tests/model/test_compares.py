@@ -24,7 +24,7 @@ NOT_CAUGHT = {
         "REVOKE commits GRANT VOLUME",
         "EXPORT confirms VOLUME RECORD",
         "TERMINATE confirms GRANT VOLUME RECORD",
-        "INTEND_CREATE commits GRANT VOLUME",
+        "INTEND_CREATE commits GRANT VOLUME RECORD",
         "INTEND_EXTEND commits GRANT VOLUME",
         "INTEND_DELETE commits GRANT VOLUME",
         "UPDATE_VOLUME commits GRANT",
@@ -79,6 +79,9 @@ NOT_CAUGHT = {
     ),
     "what this records, the number of paths, is not in the model": ("ADD_PATHS commits ATTACHMENT",),
     "the claim, which is compared, goes before the status changes": ("CONNECT confirms ATTACHMENT",),
+    "what a device has not written yet, which a flush would write, is not in the model; tests/sim has it": (
+        "DISCONNECT confirms FENCE",
+    ),
 }
 """Why -> step, `confirms` or `commits`, and the keys that can be left out one at a time without anything going wrong."""
 
@@ -91,7 +94,6 @@ CAUGHT = (
     "EXTEND confirms RECORD",
     "FORGET commits RECORD",
     "GRANT commits DESIRED_ATTACHMENT DESIRED_NODE FENCE NODE",
-    "INTEND_CREATE commits RECORD",
     "INTEND_DELETE commits DESIRED_VOLUME RECORD",
     "INTEND_EXTEND commits RECORD",
     "RELEASE commits CLAIM CONNECTION DESIRED_ATTACHMENT DESIRED_NODE",
