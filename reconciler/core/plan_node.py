@@ -3,6 +3,7 @@
 `plan_node` is for one attachment, `plan_boot` for the node as a whole. What must never happen is kept by what each rule asks for:
 * a claim comes before the connect, and outlives the device (S2);
 * a device goes only for a positive reason; a missing key is none (R9);
+* what a connect was begun for is released only after a disconnect, even where no device is seen (R14);
 * `Released(e)` is said only without a device, and is final: e is never claimed again (R3);
 * nothing is said before this boot is published, and nothing of a fenced boot is flushed (R4, R7).
 """
@@ -151,7 +152,7 @@ class _Rules:
 
     def clean_fenced(self) -> Step | None:
         """N10: drop without flushing and without asking, then say so. Whoever fenced us may have given the volume away."""
-        if self.view.device is OnHost.PRESENT:
+        if self.view.device is OnHost.PRESENT or self.view.noted:
             return Step(Do.DISCONNECT, f"boot {self.view.boot} is fenced: drop it unflushed", flush=False)
         if self.claim:
             return self._release(self.claim.epoch, "this boot is fenced", self._fence)
@@ -211,6 +212,10 @@ class _Rules:
         return Step(Do.DISCONNECT, why, epoch=epoch, confirms=(*self._facts, *self._wishes, self._fence))
 
     def _release(self, epoch: int, why: str, *also: Key) -> Step:
+        """R14: a connect that was broken off may have left a session, whose device comes by itself. The note is there from
+        before the connect until a disconnect ran to its end."""
+        if self.view.noted:
+            return self._disconnect(f"{why}; a connect was begun: prove that nothing of it is left")
         return Step(Do.RELEASE, why, epoch=epoch, commits=(*self._facts, *self._wishes, *also))
 
 

@@ -29,6 +29,8 @@ class Fault:
     """Passes before the effect. With `FOREVER` it never lands."""
     between_s: float = 0.0
     """Passes between the parts of the effect, where it has several."""
+    breaks: bool = False
+    """The worker dies between the parts of the effect."""
     after_s: float = 0.0
     """Passes after the effect. With `FOREVER` it has landed, and nobody is told."""
     lands: bool = True
@@ -50,6 +52,8 @@ class Step:
     def between(self) -> None:
         """Between two parts of the effect: others may run, and the worker may be killed."""
         _pass(self._worker, self._fault.between_s)
+        if self._fault.breaks:
+            self._worker.kill()  # ends this task, too
 
 
 class FakeChild:

@@ -34,7 +34,7 @@ class FakeConnector:
         self.child = FakeChild("os-brick", clock)
         self.deadline_s = DEADLINE_S
         self.landing: Callable[[str, Target], None] = lambda *_: None
-        """Told each connect and disconnect of a device right before it happens."""
+        """Told each connect and disconnect of a device right before it happens, in the worker."""
         self._begun = False
 
     @property
@@ -114,6 +114,10 @@ class FakeConnector:
             raise Retryable(f"{present[0].path} is there, but can't be read")
         if step.lands:
             self.landing("connect", target)
+            self.host.sessions[address_of(target.conn_info)] = target.conn_info
+            step.between()
+            if self._find(target, None):
+                return
         if not step.lands or self.host.attach(target.conn_info) is None:
             raise Retryable(f"no device of volume {target.volume} appeared")
 
@@ -165,6 +169,7 @@ class FakeConnector:
         if found:
             self.landing("disconnect", target)
         self._remove(found, flush=flush)
+        self.host.sessions.pop(address_of(target.conn_info), None)
         if left := self._find(target, details):
             raise Retryable(f"{left[0].path} is still there after it was disconnected")
 

@@ -71,6 +71,8 @@ class FakeHost:
         self.paths_down: dict[str, int] = {}
         """How many paths to an array (by its target) are dead."""
         self.devices: dict[int, FakeDevice] = {}
+        self.sessions: dict[Address, Mapping[str, Any]] = {}
+        """By conn_info: logins whose device has not been found yet. The kernel may find it by itself (`scan`)."""
         self.links: dict[str, int] = {}
         """The stable links: volume -> device."""
         self.disk: dict[str, Note] = {}
@@ -85,6 +87,7 @@ class FakeHost:
     def attach(self, conn_info: Mapping[str, Any], read_only: bool = False) -> FakeDevice | None:
         """Log in and make a device; None when nothing is served there."""
         address = address_of(conn_info)
+        self.sessions.pop(address, None)
         volume = self._served(address, self.initiator)
         if volume is None:
             return None
@@ -104,6 +107,11 @@ class FakeHost:
         self.devices[device.number] = device
         self.audit.note("connected", self.name, volume.uid, device.initiator, conn_info)
         return device
+
+    def scan(self) -> None:
+        """The kernel finds the devices of logins that somebody began and nobody took back."""
+        for conn_info in list(self.sessions.values()) if self.up else ():
+            self.attach(conn_info)
 
     def detach(self, device: FakeDevice) -> None:
         del self.devices[device.number]
@@ -166,6 +174,7 @@ class FakeHost:
         self.up = True
         self.boots += 1
         lost, self.devices, self.links, self.tmpfs = self.devices, {}, {}, {}
+        self.sessions = {}
         self.audit.note("rebooted", self.name, "")
         for device in lost.values():
             self.audit.note("disconnected", self.name, device.uid, device.initiator, device.conn_info)

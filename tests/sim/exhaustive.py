@@ -109,6 +109,7 @@ CALLS = (
     What("killed in the middle", call=CallFault(between_s=0.2, after_s=0.2), killed_after_s=0.1),
     What("killed after it", call=CallFault(after_s=0.2), killed_after_s=0.1),
     What("the worker dies before it", call=CallFault(lands=False, dies=True)),
+    What("the worker dies in the middle", call=CallFault(breaks=True)),
     What("the worker dies after it", call=CallFault(dies=True)),
     What("it hangs before", call=CallFault(before_s=FOREVER)),
     What("it hangs after", call=CallFault(after_s=FOREVER)),
@@ -229,7 +230,8 @@ def left(fleet: Fleet) -> str:
     for name, array in fleet.arrays.items():
         lines.append(f"{name}: volumes {[*array.volumes]}, exports {[*array.exports]}, maps {array.exposures()}")
     for name, host in fleet.hosts.items():
-        lines.append(f"{name}: devices {[*host.devices.values()]}, links {[*host.links]}, notes {[*host.disk]}")
+        there = f"devices {[*host.devices.values()]}, sessions {[*host.sessions]}, links {[*host.links]}"
+        lines.append(f"{name}: {there}, notes {[*host.disk]}")
     return "\n".join(lines)
 
 

@@ -49,6 +49,8 @@ EFFECTS = (
 )
 """Calls that change something."""
 LATENCY_S = 0.001
+SCAN_S = 3.0
+"""So long after a login the kernel finds a device that its caller did not wait for."""
 DEADLINE_S = 30.0
 """For every call to a driver or to os-brick: shorter than in production, so that a hang fits into a run."""
 
@@ -212,9 +214,20 @@ class Fleet:
         connector = daemon.connector = FakeConnector(host, process)
         connector.deadline_s = DEADLINE_S
         connector.fault = lambda call: self._begun(daemon.name, host.name, call)
+        connector.landing = lambda call, _: self._scan_later(host) if call == "connect" else None
         assembly = self._assemble(daemon, settings, node.CALLS, ())
         this = ThisHost(FakeBoot(host), FakeNotes(host, process), connector)
         NodeDaemon(settings, assembly, host.name, this).serve()
+
+    def _scan_later(self, host: FakeHost) -> None:
+        """Who called may be dead by then: what a login brings is the kernel's doing."""
+
+        def scan() -> None:
+            kernel.sleep(SCAN_S)
+            host.scan()
+
+        kernel = self.clock.process(host.name)
+        kernel.spawn("scan", scan)
 
     def _assemble(
         self,

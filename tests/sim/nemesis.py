@@ -231,6 +231,7 @@ class Nemesis:
             CallFault(between_s=FOREVER),
             CallFault(after_s=FOREVER),
             CallFault(dies=True),
+            CallFault(breaks=True),
             CallFault(lands=False, dies=True),
         )
         return self._called(where, lambda _: self._rng.choice(ways) if self._rng.random() < 0.4 else None)

@@ -204,7 +204,12 @@ class Run:
 
     def _unsettled(self) -> list[str]:
         fleet = self.fleet
-        return unsettled(fleet.invariants.values, fleet, fleet.nodes, fleet.arrays)
+        values = fleet.invariants.values
+        left = [f"{name} has sessions without a device" for name, host in fleet.hosts.items() if host.sessions]
+        for name, host in fleet.hosts.items():
+            unclaimed = [volume for volume in host.disk if Key(Family.CLAIM, (name, volume)) not in values]
+            left += [f"{name} has a note of {volume}, and no claim" for volume in unclaimed]
+        return unsettled(values, fleet, fleet.nodes, fleet.arrays) + left
 
 
 def _waits(told: AttachmentStatus | Verdict, reason: str) -> bool:

@@ -44,8 +44,8 @@ def test_nothing_is_left_of_it_and_no_write_is_lost(undisturbed: Played) -> None
     assert undisturbed.end.splitlines() == [
         "keys: backends/array1 nodes/n1 nodes/n2",
         "array1: volumes [], exports [], maps []",
-        "n1: devices [], links [], notes []",
-        "n2: devices [], links [], notes []",
+        "n1: devices [], sessions [], links [], notes []",
+        "n2: devices [], sessions [], links [], notes []",
     ]
     assert undisturbed.written == ["a token"]
 

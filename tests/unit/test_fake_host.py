@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.runtime.ports import Busy, IdentityMismatch, Note, Retryable
+from reconciler.runtime.ports import Busy, IdentityMismatch, Note, Retryable, UnknownOutcome
 from tests.fakes.child import Fault
 from tests.fakes.connector import FakeConnector
 from tests.fakes.host import FakeBoot, FakeNotes
@@ -22,7 +22,7 @@ def world() -> World:
 class TestHost:
     """What its devices, its disk and its daemon's worker do."""
 
-    def test_a_killed_connect_leaves_a_device_without_a_link(self, world: World) -> None:
+    def test_a_killed_connect_leaves_a_session_whose_device_comes_by_itself(self, world: World) -> None:
         """And the next one completes it."""
         host, connector, daemon = world.host("n1")
         _, target = world.exported("v", host)
@@ -30,9 +30,22 @@ class TestHost:
         begin(daemon, lambda: connector.connect(target))
         world.clock.run_for(1)
         daemon.kill()
-        assert (len(host.devices), host.links) == (1, {})
+        assert (len(host.sessions), host.devices) == (1, {})
+        host.scan()
+        assert (len(host.devices), host.sessions, host.links) == (1, {}, {})
         FakeConnector(host, world.clock.process("n1")).connect(target)
         assert (len(host.devices), list(host.links)) == (1, ["v"])
+
+    def test_a_disconnect_ends_a_session_without_a_device(self, world: World) -> None:
+        host, connector, _ = world.host("n1")
+        _, target = world.exported("v", host)
+        connector.fault = on("connect", Fault(breaks=True))
+        with pytest.raises(UnknownOutcome):
+            connector.connect(target)
+        assert connector.inspect(target, None) is None
+        connector.disconnect(target, None)
+        host.scan()
+        assert (host.sessions, host.devices) == ({}, {})
 
     def test_a_successor_ends_the_worker_of_a_paused_daemon(self, world: World) -> None:
         host, connector, daemon = world.host("n1")
