@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.adapters.cinder.backend import CinderBackend
-from reconciler.runtime.ports import Retryable, Terminal, Unavailable
+from reconciler.runtime.ports import Retryable, Terminal, Unavailable, VolumeData
 from tests.integration.cinder_backends import HOLDER, OTHER_UID, UID, Backends, backends, volume
 
 __all__ = ["backends"]
@@ -67,6 +67,15 @@ def test_creating_again_after_an_extend_does_not_shrink(backend: CinderBackend, 
     backend.create(volume())
     (file,) = files.iterdir()
     assert file.stat().st_size == 2 * GIB
+
+
+def test_a_volume_that_was_begun_and_is_too_small_is_not_taken_for_created(backend: CinderBackend, files: Path) -> None:
+    unheard_of = VolumeData("data", UID, 1 << 34, {}, ())  # GiB: no file system takes such a file
+    for _ in range(2):
+        with pytest.raises(Retryable):
+            backend.create(unheard_of)
+    (file,) = files.iterdir()
+    assert file.stat().st_size == 0
 
 
 def test_extending_and_deleting_touch_no_other_volume(backend: CinderBackend, files: Path) -> None:

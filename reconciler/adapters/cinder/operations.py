@@ -183,7 +183,7 @@ class Operations:
         try:
             update = self._driver.create_volume(loaded.volume)
         except Exception as error:
-            if self._measure(loaded) is None:
+            if (self._measure(loaded) or 0) < record["size_gib"]:  # or it was only begun
                 raise
             _log.warning("volume %s is there already: %s", record["volume"], error)
             update = self._manage_own(loaded)
