@@ -105,6 +105,8 @@ def fate(known: Known, volume: str) -> tuple[bool, str]:
         )
     size = status.size_gib if isinstance(status, VolumeStatus) else spec.size_gib
     what = f"volume {volume} ({size} GiB on {spec.backend})"
+    if status is None and spec.on_delete == "retain":
+        return False, f"{what}: no data is known of yet; if there is any, it is retained"
     if spec.import_ is not None:
         return False, f"{what}: its data is retained, as of everything imported; wish for it again to take it back"
     if spec.on_delete == "delete":

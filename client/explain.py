@@ -142,11 +142,16 @@ class _Explaining:
         unsaid = [each for each in self.plan.sayings if each.node == node and each.reason != told.reason]
         for saying in unsaid:
             _line("note", f"{saying.message} ({saying.reason})")
+        reasons = dict.fromkeys([told.reason, *(each.reason for each in unsaid)])
+        if told.reason == "HeldBy" and self.known.see(Key(Family.NODE, (node,))) is None and node:
+            _line("note", f"{node} has not published itself, and gets no volume before it has (NodeUnknown)")
+            reasons["NodeUnknown"] = None
         other = next((holder.node for holder in self._holders() if holder.node != node), "")
         place = Place(self.prefix, node, self.name, self.backend, self._boot(node), other)
-        reasons = dict.fromkeys([told.reason, *(each.reason for each in unsaid)])
+        closer = {} if node else {"Malformed": "MalformedVolume"}
         leaving = other and self.known.see(Key(Family.DESIRED_ATTACHMENT, (other, self.name))) is None
-        closer = {"HeldBy": "HeldByLeaving"} if leaving else {}
+        if leaving:
+            closer["HeldBy"] = "HeldByLeaving"
         if not planning.cuts_access(self.known, self.backend):
             closer["NodeSilent"] = "NodeSilentUncut"
         if isinstance(told, AttachmentSummary) and told.set_aside:

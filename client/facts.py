@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from client.known import Known, Reader
 from reconciler.core.mass import DETACHES_PAUSED
 from schema.codec import Malformed
-from schema.keys import VERDICT_OF, Family, Key
+from schema.keys import VERDICT_OF, Family, Key, Unparsable
 from schema.models import (
     Alive,
     AttachmentSpec,
@@ -15,6 +15,7 @@ from schema.models import (
     BackendStatus,
     Claim,
     FenceStatement,
+    Leader,
     NodeRecord,
     NodeSpec,
     Verdict,
@@ -215,7 +216,20 @@ def fences(known: Known, name: str) -> Iterator[tuple[str, FenceStatement | Malf
 
 
 def backend(known: Known, name: str) -> BackendSummary:
-    return summarise_backend(name, known.value(Key(Family.BACKEND, (name,)), BackendStatus))
+    """The leader key has to be read, too."""
+    led = known.value(Key(Family.LEADER, (name,)), Leader) is not None
+    return summarise_backend(name, known.value(Key(Family.BACKEND, (name,)), BackendStatus), led=led)
+
+
+def strays(known: Known) -> dict[str, str]:
+    """Keys under `desired/` that mean nothing, and why: those met, and those of no family, of which a controller told."""
+    found = {stray.path: stray.fault for stray in known.strays}
+    for key in known.keys(Family.VERDICT_UNPARSABLE):
+        path = known.keyspace.unparsable_path(key.names[0])
+        stray = known.keyspace.parse(path)
+        if isinstance(stray, Unparsable) and stray.desired:
+            found[path] = stray.fault
+    return found
 
 
 def names(known: Known, *families: Family) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -57,6 +58,7 @@ def get(session: Session, kind: str, name: str | None, node: str | None, volume:
         found = [find(reader, meant)]
     else:
         known, found = attachments(reader, node, volume) if kind == "attachment" else everything(reader, kind)
+        reader.more(known, Family.VERDICT_UNPARSABLE)
         _tell_oddities(known)
     if not found and form in ("table", "wide"):
         click.echo(f"no {kind}s", err=True)
@@ -70,8 +72,8 @@ def get(session: Session, kind: str, name: str | None, node: str | None, volume:
 def _tell_oddities(known: Known) -> None:
     for family in sorted(known.denied, key=lambda each: each.path):
         click.echo(f"note: your user may not read {family.path}: what rests on it is left out or uncertain", err=True)
-    for stray in known.strays:
-        click.echo(f"note: {stray.path} means nothing: {stray.fault}", err=True)
+    for path, fault in sorted(facts.strays(known).items()):
+        click.echo(f"note: {path} means nothing: {fault}; take it away: etcdctl del {shlex.quote(path)}", err=True)
 
 
 # --- finding -------------------------------------------------------------------------------------------------------------
@@ -88,7 +90,8 @@ def everything(reader: Reader, kind: str) -> tuple[Known, list[Found]]:
     if kind == "attachment":
         return attachments(reader)
     families = {"volume": facts.VOLUME_FAMILIES, "node": facts.NODE_FAMILIES, "backend": (Family.BACKEND,)}[kind]
-    known = reader.families(*((Family.VOLUME,) if kind == "node" else ()), *families)
+    beside = {"node": (Family.VOLUME,), "backend": (Family.LEADER,)}.get(kind, ())
+    known = reader.families(*beside, *families)
     make = {"volume": found_volume, "node": found_node, "backend": found_backend}[kind]
     found = [make(known, name) for name in facts.names(known, *families)]
     return known, [each for each in found if each.shape["status"]["state"] != VolumeState.ABSENT]
@@ -116,7 +119,7 @@ def _find(reader: Reader, meant: Ref) -> Found | None:
     if meant.kind == "node":
         known = facts.read_node(reader, name)
         return found_node(known, name) if name in facts.names(known, *facts.NODE_FAMILIES) else None
-    known = reader.together([Key(Family.BACKEND, (name,))])
+    known = reader.together([Key(family, (name,)) for family in (Family.BACKEND, Family.LEADER)])
     return found_backend(known, name) if known.see(Key(Family.BACKEND, (name,))) else None
 
 

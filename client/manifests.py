@@ -16,6 +16,7 @@ from client.documents import Document, parse
 from client.exits import Misuse
 from client.settings import did_you_mean
 from client.writing import label, unstorable
+from schema.codec import words_of
 from schema.keys import BadName, Family, Key, check_name
 from schema.models import AttachmentSpec, NodeSpec, Spec, VolumeSpec
 
@@ -181,10 +182,10 @@ def _spec(kind: _Kind, body: dict[str, Any], faults: list[_Fault]) -> Spec | Non
 
 
 def _field_fault(model: type[Spec], fault: Any) -> _Fault:
-    path, message = ("spec", *fault["loc"]), fault["msg"].removeprefix("Value error, ")
+    path = ("spec", *fault["loc"])
     if fault["type"] == "extra_forbidden":
-        message = f"unknown field{did_you_mean(str(fault['loc'][-1]), fields_of(model))}"
-    return _Fault(path, message[:1].lower() + message[1:])
+        return _Fault(path, f"unknown field{did_you_mean(str(fault['loc'][-1]), fields_of(model))}")
+    return _Fault(path, words_of(fault))
 
 
 def _doubles(wishes: list[Wish]) -> list[str]:

@@ -41,9 +41,10 @@ _IN_USE = (
     "find it: ssh {node} 'lsblk /dev/brickwork/{volume}; fuser -vm /dev/brickwork/{volume}'",
 )
 _BACKEND_AWAY = (
-    "look at it: brickctl describe backend {backend}",
+    "is all well with {volume} on the array, and with the backend? brickctl describe backend {backend}",
     "it is tried again by itself; the controller's log has every try: journalctl -u brickwork-controller",
 )
+_WHICH_BACKEND = ("is the name right? brickctl get backends; backends are defined in the controller's settings",)
 _BY_HAND = (
     "a key was damaged or deleted by hand; nothing is undone on doubt",
     "see the keys: etcdctl get --prefix --keys-only {prefix} | grep -w {volume}",
@@ -138,6 +139,7 @@ REMEDIES: dict[str, tuple[str, ...]] = {
     "Malformed": (
         "the message has the path of the fault; put a right value: brickctl apply -f, or brickctl attach {node} {volume}",
     ),
+    "MalformedVolume": ("the message has the path of the fault; put a right value: brickctl apply -f",),
     "Refused": ("the driver refused for good; correct the spec as the message says, and apply it again",),
     "ImportUnsupported": ("create the volume instead, or import it through a backend whose driver can",),
     "ExtendUnsupported": ("put the former size_gib back into the spec",),
@@ -145,7 +147,8 @@ REMEDIES: dict[str, tuple[str, ...]] = {
     "ExtendWaitsForDetach": ("brickctl detach {other} {volume}; it grows then, and may be attached again",),
     # the backend
     "BackendNotReady": _BACKEND_AWAY,
-    "BackendUnknown": ("is the name right? brickctl get backends; backends are defined in the controller's settings",),
+    "BackendUnknown": _WHICH_BACKEND,
+    "UnknownBackend": _WHICH_BACKEND,
     "UnknownOutcome": _BACKEND_AWAY,
     # the operator
     "OrphanExport": (

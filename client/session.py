@@ -48,9 +48,7 @@ class Session:
 
 
 def dial(settings: Settings, interactive: Callable[[], bool]) -> tuple[Store, Callable[[], None]]:
-    """Connect, trying again while nobody answers, until `connect_timeout_s` is over; the store, and how to close it."""
-    from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
-
+    """Connect; the store, which itself tries again until `connect_timeout_s` is over, and how to close it."""
     from reconciler.adapters.etcd.settings import EtcdSettings
     from reconciler.adapters.etcd.store import EtcdStore
 
@@ -69,14 +67,8 @@ def dial(settings: Settings, interactive: Callable[[], bool]) -> tuple[Store, Ca
         )
     except ValueError as error:
         raise Misuse(str(error)) from None
-    attempts = Retrying(
-        retry=retry_if_exception_type(Unavailable),
-        stop=stop_after_delay(settings.connect_timeout_s),
-        wait=wait_random_exponential(multiplier=0.2, max=2),
-        reraise=True,
-    )
     try:
-        attempts(_probe, store, settings.prefix)
+        _probe(store, settings.prefix)
     except Unavailable as error:
         store.close()
         raise Unreachable(str(error)) from None

@@ -155,7 +155,7 @@ def _condition(kind: str, status: str, objects: set[str]) -> Goal:
     for each in objects:
         known = CONDITIONS.get(each, ())
         if kind not in known:
-            raise Misuse(f"--for=condition={kind}: a {each} has the conditions {', '.join(known) or 'none'}")
+            raise Misuse(f"--for=condition={kind}: the conditions of {each}s are {', '.join(known) or 'none'}")
     if status not in ("True", "False", "Unknown"):
         raise Misuse(f"--for=condition={kind}={status}: write True, False or Unknown")
     return Goal(lambda stand: stand.settled and stand.conditions.get(kind) == status, needs_object=True)

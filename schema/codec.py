@@ -7,6 +7,7 @@ wrong types, unknown fields and over-deep nesting are told with the JSON path of
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -105,6 +106,8 @@ def _load(data: bytes) -> dict[str, Any] | Malformed:
     except _Duplicate as error:
         return Malformed("$", f"the name {error} appears twice in one object")
     except json.JSONDecodeError as error:
+        if not data.strip():
+            return Malformed("$", "empty; it must be a JSON object, such as {}")
         return Malformed("$", f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}")
     except (RecursionError, ValueError) as error:
         return Malformed("$", "nested too deeply" if isinstance(error, RecursionError) else f"not JSON: {error}")
@@ -128,8 +131,15 @@ def _no_constant(text: str) -> Any:
 def _first_fault(model: type[BaseModel], error: ValidationError) -> Malformed:
     fault = error.errors(include_url=False, include_input=False)[0]
     path = "$" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"])
-    message = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "extra_forbidden":
         names = sorted((info.alias or name) for name, info in model.model_fields.items())
-        message = f"unknown field; known are {', '.join(names)}"
-    return Malformed(path, message[:1].lower() + message[1:])
+        return Malformed(path, f"unknown field; known are {', '.join(names)}")
+    return Malformed(path, words_of(fault))
+
+
+def words_of(fault: Mapping[str, Any]) -> str:
+    """One of pydantic's faults in plain words, as the end of a sentence that begins with the field's name."""
+    if fault["type"] in ("dict_type", "model_type", "model_attributes_type"):
+        return 'must be an object, such as {"name": "value"}'
+    message = fault["msg"].removeprefix("Value error, ").replace("Input should", "must", 1)
+    return str(message[:1].lower() + message[1:])

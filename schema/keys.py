@@ -148,7 +148,8 @@ class Keyspace:
         for start, family in _BY_PATH:
             if rest.startswith(start):
                 return self._parse_names(path, family, rest[len(start) :], desired)
-        return Unparsable(path, "no such family of keys", desired)
+        wishes = "; wishes are desired/volumes/V, desired/attachments/N/V and desired/nodes/N" if desired else ""
+        return Unparsable(path, f"no such family of keys{wishes}", desired)
 
     def _parse_names(self, path: str, family: Family, rest: str, desired: bool) -> Key | Unparsable:
         if family is Family.VERDICT_UNPARSABLE:

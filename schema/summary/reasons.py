@@ -24,6 +24,7 @@ MEANING: dict[str, Meaning] = {
     # waiting as designed
     "HeldBy": Meaning("Pending", "node {other}"),
     "VolumeNotFound": Meaning("Pending", _USER),
+    "UnknownBackend": Meaning("Pending", _USER),
     "VolumeNotReady": Meaning("Pending", "volume {volume}"),
     "VolumeNotWanted": Meaning("Pending", _USER),
     "BackendNotReady": Meaning("Pending", _BACKEND),

@@ -192,7 +192,8 @@ class NodeSummary:
     drains: dict[str, str]
     fences: tuple[str, ...]
     versions: dict[str, str]
-    multipath: bool
+    multipath: bool | None
+    """None: it never said."""
     volumes: tuple[str, ...]
     left: tuple[str, ...]
     """While it is drained: what is not detached yet."""

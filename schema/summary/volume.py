@@ -163,7 +163,7 @@ def summarise_node(facts: NodeFacts) -> NodeSummary:
         drains=dict(spec.drains) if spec else {},
         fences=tuple(boot for boot, _ in facts.fences),
         versions=dict(record.versions) if record else {},
-        multipath=bool(record and record.multipath),
+        multipath=record.multipath if record else None,
         volumes=facts.volumes,
         left=facts.left if spec and spec.drains else (),
         generation=facts.generation,
@@ -197,13 +197,17 @@ def _node_state(facts: NodeFacts, spec: NodeSpec | None, record: NodeRecord | No
     return "Ready", "Ready", "", ""
 
 
-def summarise_backend(name: str, status: BackendStatus | Malformed | None) -> BackendSummary:
-    """What to tell of a backend."""
+def summarise_backend(name: str, status: BackendStatus | Malformed | None, *, led: bool) -> BackendSummary:
+    """What to tell of a backend. `led`: a controller holds its leader key; without one, its status is but a last word."""
     known = status if isinstance(status, BackendStatus) else None
     if isinstance(status, Malformed):
         state, reason, message = "Uncertain", "Unreadable", f"backends/{name} can't be read: {status}"
     elif known is None:
         state, reason, message = "NotReady", "BackendUnknown", "no controller has told of it: is it in its settings?"
+    elif not led:
+        said = ", ".join(filter(None, (known.reason, known.message)))
+        last = f"{known.controller or 'the last one'} said: {said}"
+        state, reason, message = "NotReady", "NoController", f"no controller leads it: is one running? ({last})"
     else:
         state, reason, message = ("Ready" if known.ready else "NotReady"), known.reason, known.message
     return BackendSummary(
@@ -212,7 +216,7 @@ def summarise_backend(name: str, status: BackendStatus | Malformed | None) -> Ba
         reason=reason,
         message=message,
         waits_for="" if state == "Ready" else "operator",
-        since=(known.since or None) if known else None,
+        since=(known.since or None) if known and led else None,
         driver=known.driver if known else None,
         protocol=known.protocol if known else None,
         controller=(known.controller or None) if known else None,

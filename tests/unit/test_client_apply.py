@@ -80,7 +80,7 @@ def test_what_get_prints_may_be_applied() -> None:
             ],
         ),
         ("kind: Volume\nname: a\nspec:\n  backend: lvm\n", ["line 3: spec: size_gib is needed, unless"]),
-        ("kind: Volume\nname: a\nspec:\n  backend: lvm\n  size_gib: ten\n", ["line 5: spec.size_gib: input should be"]),
+        ("kind: Volume\nname: a\nspec:\n  backend: lvm\n  size_gib: ten\n", ["line 5: spec.size_gib: must be"]),
         ("kind: Volume\nname: a", ["spec: is missing"]),
         ("kind: Volume\nname: a\nspec: 7", ["line 3: spec: must be a mapping"]),
         ("kind: Volume\nname: 12\nspec: {backend: lvm, size_gib: 1}", ["line 2: name: must be text: write name: '12'"]),

@@ -127,6 +127,32 @@ def test_what_the_controller_has_not_said_yet(world: World) -> None:
     assert "note:       held by web-1 (epoch 7, ready) (HeldBy)" in world.ok("explain", "web-9", "data")
 
 
+def test_a_volume_is_not_moved_to_a_node_that_nobody_knows(world: World) -> None:
+    """`brickctl detach` alone would leave the volume nowhere: what else is missing is told beside."""
+    world.wish("web-9")
+    world.verdict(Family.DESIRED_ATTACHMENT, ("web-9", "data"), "Granted", "HeldBy", "held by web-1 (epoch 7, ready)")
+    text = world.ok("explain", "web-9", "data")
+    assert "note:       web-9 has not published itself" in text
+    assert "systemctl enable --now brickwork-node" in text
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason", "remedy"),
+    [
+        (b"{", "Malformed", "put a right value: brickctl apply -f\n"),
+        (b'{"backend": "nvm", "size_gib": 1}', "UnknownBackend", "is the name right? brickctl get backends"),
+    ],
+)
+def test_a_wish_for_a_volume_that_is_wrong(world: World, spec: bytes, reason: str, remedy: str) -> None:
+    """The remedy is one for volumes; a user has to act."""
+    world.volume("odd", spec)
+    world.verdict(Family.DESIRED_VOLUME, ("odd",), "Accepted", reason, "it is wrong")
+    text = world.ok("explain", "odd")
+    assert "waits for:  user, since 5m" in text
+    assert remedy in text
+    assert "brickctl attach" not in text
+
+
 def test_a_refused_volume(world: World) -> None:
     """The driver's words, and what to correct."""
     world.volume("big", b'{"backend": "lvm", "size_gib": 900000}')

@@ -8,12 +8,14 @@ import pytest
 import yaml
 
 from client import output
+from schema.codec import encode
 from schema.keys import Family
 from schema.models import (
     BackendStatus,
     FenceStatement,
     Leader,
     NodeRecord,
+    Verdict,
 )
 from tests.unit.client_world import KEYS, World
 
@@ -127,7 +129,30 @@ def test_keys_that_mean_nothing_are_told(world: World) -> None:
     result = world.run("get", "attachments", "-o", "wide")
     assert "note: /brickwork/v1/desired/attachments/web-1/a/b means nothing: a key of this family is" in result.stderr
     assert "web-3  data    Failed    Malformed" in result.stdout
-    assert "$.mode: input should be 'rw' or 'ro'" in result.stdout
+    assert "$.mode: must be 'rw' or 'ro'" in result.stdout
+
+
+def test_a_wish_in_a_family_that_is_none_is_told(world: World) -> None:
+    """`desired/volume/x`, a slip of the pen: `get` does not list it, the controller told of it."""
+    path = "/brickwork/v1/desired/volume/x"
+    verdict = Verdict(generation=1, conditions=(world.condition("Accepted", "UnparsableKey", "no such family"),))
+    world.etcd.put(KEYS.verdict_unparsable(path), encode(verdict))
+    told = world.run("get", "volumes").stderr
+    assert f"note: {path} means nothing: no such family of keys; wishes are desired/volumes/V" in told
+    assert f"take it away: etcdctl del {path}" in told
+
+
+def test_a_backend_without_a_controller_is_not_ready(world: World) -> None:
+    """In the list and alone."""
+    world.delete(Family.LEADER, "lvm")
+    assert "lvm   NotReady  NoController" in world.ok("get", "backends")
+    assert "no controller leads it: is one running?" in world.ok("describe", "backend", "lvm")
+
+
+def test_a_node_that_nobody_knows_has_no_multipath_setting(world: World) -> None:
+    """What it never said is not told."""
+    world.wish("web-9")
+    assert "multipath" not in world.ok("describe", "node", "web-9")
 
 
 def test_describe_tells_what_stands_around(world: World) -> None:

@@ -125,8 +125,8 @@ def test_conditions(world: World) -> None:
     [
         (("attachment", "a/b", "--for=ready"), "write one of attached, detached, available, deleted, condition="),
         (("volume", "a", "--for=attached"), "--for=attached is for attachment, not for volume/a"),
-        (("volume", "a", "--for=condition=Ready"), "a volume has the conditions Accepted, Available"),
-        (("node", "a", "--for=condition=Ready"), "a node has the conditions none"),
+        (("volume", "a", "--for=condition=Ready"), "the conditions of volumes are Accepted, Available"),
+        (("node", "a", "--for=condition=Ready"), "the conditions of nodes are none"),
         (("attachment", "a/b", "--for=condition=Ready=yes"), "write True, False or Unknown"),
         (("attachment", "a/b", "--for=attached", "--timeout", "soon"), "write for instance 60s, 5m or 1h"),
         (("backend", "lvm", "--for=deleted"), "'backend' is no kind of object here"),

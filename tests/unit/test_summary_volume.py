@@ -140,9 +140,17 @@ def test_node_table(state: str, waits_for: str, given: dict[str, Any]) -> None:
 def test_backend_table() -> None:
     """A backend is ready, or says why not; of its capacity only plain numbers are told."""
     capacity = {"free_gb": 7.5, "thin": True, "san_password": "s3cret"}
-    ready = summarise_backend("lvm", BackendStatus(ready=True, driver="d", capacity=capacity))
+    ready = summarise_backend("lvm", BackendStatus(ready=True, driver="d", capacity=capacity), led=True)
     assert (ready.state, ready.capacity, ready.waits_for) == ("Ready", {"free_gb": 7.5}, "")
-    down = summarise_backend("lvm", DOWN)
+    down = summarise_backend("lvm", DOWN, led=True)
     assert (down.state, down.message) == ("NotReady", "no route to 10.0.0.9")
-    assert summarise_backend("lvm", None).reason == "BackendUnknown"
-    assert summarise_backend("lvm", BAD).state == "Uncertain"
+    assert summarise_backend("lvm", None, led=True).reason == "BackendUnknown"
+    assert summarise_backend("lvm", BAD, led=True).state == "Uncertain"
+
+
+def test_a_backend_that_nobody_leads_is_not_ready() -> None:
+    """Whatever its last leader said: that one is gone."""
+    left = summarise_backend("lvm", BackendStatus(ready=True, driver="d", reason="Ready", controller="ctl"), led=False)
+    assert (left.state, left.reason, left.waits_for, left.since) == ("NotReady", "NoController", "operator", None)
+    assert left.message == "no controller leads it: is one running? (ctl said: Ready)"
+    assert "no route to 10.0.0.9" in summarise_backend("lvm", DOWN, led=False).message
