@@ -163,7 +163,10 @@ def _spec(kind: _Kind, body: dict[str, Any], faults: list[_Fault]) -> Spec | Non
     given = body.get("spec")
     if given is None:
         if kind.spec_needed:
-            faults.append(_Fault(("spec",), "is missing"))
+            shown = (
+                ": nobody wishes for it (its data may be retained); leave the document out" if "status" in body else ""
+            )
+            faults.append(_Fault(("spec",), f"is missing{shown}"))
         given = {} if not kind.spec_needed else None
     elif not isinstance(given, dict):
         faults.append(_Fault(("spec",), "must be a mapping"))

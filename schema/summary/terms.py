@@ -215,7 +215,7 @@ class BackendSummary:
     protocol: str | None
     controller: str | None
     capacity: dict[str, float]
-    """Plain numbers only: whatever else a driver reports stays out of sight."""
+    """`total_gib` and `free_gib` of all pools together: whatever else a driver reports stays out of sight."""
     orphan_exports: int = 0
     """How many exports the audit found that no record explains."""
     orphans: tuple[str, ...] = ()

@@ -220,7 +220,7 @@ def summarise_backend(name: str, status: BackendStatus | Malformed | None, *, le
         driver=known.driver if known else None,
         protocol=known.protocol if known else None,
         controller=(known.controller or None) if known else None,
-        capacity=_numbers(known.capacity) if known else {},
+        capacity=_capacity(known.capacity) if known else {},
         orphan_exports=known.orphan_exports if known else 0,
         orphans=tuple(map(_orphan, known.orphans)) if known else (),
     )
@@ -231,6 +231,13 @@ def _orphan(orphan: Orphan) -> str:
     return f"{volume} to {orphan.client or 'somebody'}"
 
 
-def _numbers(capacity: dict[str, object]) -> dict[str, float]:
-    numbers = ((key, value) for key, value in sorted(capacity.items()) if isinstance(value, int | float))
-    return {key: value for key, value in numbers if not isinstance(value, bool)}
+def _capacity(told: dict[str, object]) -> dict[str, float]:
+    """Total and free GiB over all pools. A pool may say `infinite` or `unknown`: what is no number does not count."""
+    pools = told.get("pools")
+    sums: dict[str, float] = {}
+    for pool in pools if isinstance(pools, list) else []:
+        for name in ("total_gib", "free_gib"):
+            value = pool.get(name) if isinstance(pool, dict) else None
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                sums[name] = round(sums.get(name, 0) + value, 2)
+    return sums

@@ -138,10 +138,12 @@ def test_node_table(state: str, waits_for: str, given: dict[str, Any]) -> None:
 
 
 def test_backend_table() -> None:
-    """A backend is ready, or says why not; of its capacity only plain numbers are told."""
-    capacity = {"free_gb": 7.5, "thin": True, "san_password": "s3cret"}
+    """A backend is ready, or says why not; of its pools it is told what is there and what is free, where the driver knows."""
+    odd = {"name": "b", "total_gib": "infinite", "free_gib": True, "san_password": "s3cret"}
+    pools = [{"name": "a", "total_gib": 10.5, "free_gib": 7.5}, odd, {"total_gib": 1}, "nonsense"]
+    capacity: dict[str, Any] = {"pools": pools, "san_password": "s3cret"}
     ready = summarise_backend("lvm", BackendStatus(ready=True, driver="d", capacity=capacity), led=True)
-    assert (ready.state, ready.capacity, ready.waits_for) == ("Ready", {"free_gb": 7.5}, "")
+    assert (ready.state, ready.capacity, ready.waits_for) == ("Ready", {"total_gib": 11.5, "free_gib": 7.5}, "")
     down = summarise_backend("lvm", DOWN, led=True)
     assert (down.state, down.message) == ("NotReady", "no route to 10.0.0.9")
     assert summarise_backend("lvm", None, led=True).reason == "BackendUnknown"
