@@ -12,11 +12,12 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from daemons.process import Exit
+from daemons.process import Exit, Refused
 from daemons.settings import CommonSettings
 from reconciler.core.steps import Step
 from reconciler.runtime.cache import Cache
 from reconciler.runtime.index import Index
+from reconciler.runtime.lease import LeaseSession
 from reconciler.runtime.lineage import KnownStore
 from reconciler.runtime.ports import Busy, Clock, Item, PortError, Replaced, Retryable, Store, StoreMemory, Terminal
 from reconciler.runtime.reflector import Reflector, ReflectorSettings
@@ -69,6 +70,8 @@ class Assembly(ABC):
         self.reflectors: list[Reflector] = []
         self.hindrances: dict[str, Callable[[], str]] = {"etcd": lambda: self.store.fault}
         """What besides silence keeps the daemon from its work: by a name, a sentence or an empty one."""
+        self._unsaved = ""
+        self.hindrances["state folder"] = lambda: self._unsaved
         self._stops: list[Callable[[], object]] = []
         self._resync = clock.signal()
 
@@ -90,6 +93,11 @@ class Assembly(ABC):
         self.reflectors.append(reflector)
         self.telemetry.watch_reflector(prefix, lambda: reflector.age_s)
         return reflector
+
+    def needs_lease(self, session: LeaseSession) -> None:
+        """Without a lease nothing is led, and nobody sees a sign of life."""
+        lost = "no lease: etcd has confirmed none for {:.0f} s"
+        self.hindrances["lease"] = lambda: "" if session.alive() else lost.format(session.age_s)
 
     def at_stop(self, stop: Callable[[], object]) -> None:
         """Call this at the end, before what was given earlier."""
@@ -164,8 +172,18 @@ class Assembly(ABC):
     def _remember_loop(self) -> None:
         """Backups are older than this pause."""
         while not self._resync.wait(MEMORY_S):
+            self._remember()
+        self._remember()
+
+    def _remember(self) -> None:
+        """A full disk is no reason to stop: what was saved last still tells most backups from the store as it is."""
+        before, self._unsaved = self._unsaved, ""
+        try:
             self.store.save()
-        self.store.save()
+        except Refused as refusal:
+            self._unsaved = str(refusal)
+        if self._unsaved and not before:
+            _log.error("the state folder can't be written", why=self._unsaved)
 
 
 def outcome_of(error: BaseException | None) -> str:

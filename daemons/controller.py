@@ -38,7 +38,7 @@ from reconciler.runtime.lease import LeaseSession
 from reconciler.runtime.ports import Backend, Compare, Item, PortError
 from schema.codec import Malformed, decode
 from schema.keys import CLUSTER, VERDICT_OF, Family, Key, Keyspace, Unparsable
-from schema.models import NodeRecord
+from schema.models import Leader, NodeRecord
 
 PROGRAM = "brickwork-controller"
 SURVIVORS_S = 60.0
@@ -67,6 +67,7 @@ class ControllerDaemon:
         self._session = LeaseSession(
             shell.store, shell.clock, shell.rng, ttl_s=settings.lease_ttl_s, report=shell.reporter("lease")
         )
+        shell.needs_lease(self._session)
         shell.telemetry.watch_lease("controller", lambda: self._session.age_s)
         for each in backends.values():  # what a leader does ends with its lease, also while this process is stopped
             self._session.subscribe(trusted=each.permit)
@@ -123,6 +124,7 @@ class ControllerDaemon:
         self._session.start()
         self._reflector.synced.wait()
         for election in self._elections:
+            self._tell_leader(election)
             election.start()
         for keeper in self._keepers.values():
             self._shell.clock.spawn(f"keeper {keeper.name}", keeper.run)
@@ -174,6 +176,14 @@ class ControllerDaemon:
         )
         self._elections.append(election)
         return election
+
+    def _tell_leader(self, election: Election) -> None:
+        """A standby has nothing else to say."""
+        item = self._shell.cache.get(election.key)
+        leader = None if item is None else decode(Leader, item.value)
+        if isinstance(leader, Leader):
+            name = election.key.rsplit("/", 1)[1]
+            _log.info(f"stands by: {leader.identity} on {leader.host} leads {name}", backend=name)
 
     def _told(self, name: str, what: str, then: Callable[[], None]) -> None:
         then()

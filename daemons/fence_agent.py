@@ -58,6 +58,7 @@ class FenceAgent:
         self._session = LeaseSession(
             shell.store, shell.clock, shell.rng, ttl_s=settings.lease_ttl_s, report=shell.reporter("lease")
         )
+        shell.needs_lease(self._session)
         shell.telemetry.watch_lease("fence-agent", lambda: self._session.age_s)
         self._election = Election(
             shell.store,

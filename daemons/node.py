@@ -104,6 +104,7 @@ class NodeDaemon:
             self._boot.current,
             duplicate=lambda why: _log.critical("another host is this node", why=why),
         )
+        shell.needs_lease(self._session)
         shell.hindrances["node"] = lambda: self._life.fault
         self._reconciler = NodeReconciler(
             node=self._node,
@@ -120,6 +121,7 @@ class NodeDaemon:
             observe_step=shell.observe_step,
             mass=MassRule(1, 0.0) if shell.store.newly_accepted else settings.mass_detach.rule,
             tell_paused=self._tell_paused,
+            tell_device=self._tell_device,
         )
         shell.telemetry.watch_paused("detaches", self._reconciler.paused)
         shell.cache.subscribe(keyspace.prefix, self._changed)
@@ -185,6 +187,9 @@ class NodeDaemon:
             _log.error("its wish is gone, and it stays", volume=volume, why=why)
         else:
             _log.info("no longer held for want of a wish", volume=volume)
+
+    def _tell_device(self, volume: str, seen: str, well: bool) -> None:
+        (_log.info if well else _log.warning)("its device is not as it was", volume=volume, seen=seen)
 
     def _everything(self) -> None:
         self._shell.queue.add(NODE_KEY)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from reconciler.controllers.host import Host
+from reconciler.controllers.host import Host, Known
 from reconciler.controllers.node_steps import NodeSteps, PathsNotAdded
 from reconciler.controllers.snapshot import Conflict, Snapshot, Writer
 from reconciler.controllers.vanished import VanishedAttachments
@@ -32,6 +32,16 @@ BUSY_LOOK_S = 2.0
 """Between two looks at a device in use: the kernel tells nobody when it becomes free."""
 
 
+def _seen(known: Known | None) -> tuple[str, bool]:
+    """What a look at an attached device found, and whether all is well."""
+    if known is None or known.on_host is not OnHost.PRESENT:
+        return "it is gone", False
+    if known.fault is not None or known.device is None:
+        return str(known.fault or "nothing usable is left of it"), False
+    live, total = known.device.paths_live, known.device.paths_total
+    return f"{live}/{total} paths are live", live >= total
+
+
 class NodeReconciler:
     """Reconciles this node's attachments, by volume name, and the node itself."""
 
@@ -52,6 +62,7 @@ class NodeReconciler:
         observe_step: Callable[[str, Step, float, BaseException | None], None],
         mass: MassRule,
         tell_paused: Callable[[str, str], None],
+        tell_device: Callable[[str, str, bool], None],
         verify_s: float = 15.0,
     ) -> None:
         self._node = node
@@ -65,6 +76,7 @@ class NodeReconciler:
         self._observe_step = observe_step
         self._verify_s = verify_s
         self._tell_paused = tell_paused
+        self._tell_device = tell_device
         self._vanished = VanishedAttachments(node, cache, keyspace, host, mass)
         self._errors: dict[str, PortError] = {}
         self._writer = Writer(store, cache, keyspace)
@@ -136,8 +148,11 @@ class NodeReconciler:
         due_s = (known.looked_at_s if known else 0.0) + self._verify_s - self._clock.now()
         if due_s > 0:
             return After(due_s)
+        before = _seen(known)
         self._steps.verify(volume, snapshot)
         known = self._host.known(volume)
+        if (now := _seen(known)) != before:
+            self._tell_device(volume, *now)
         gone = known is None or known.on_host is not OnHost.PRESENT
         return Again() if gone or self._steps.paths_to_add(volume) else After(self._verify_s)
 

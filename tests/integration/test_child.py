@@ -241,6 +241,18 @@ def test_a_crash_is_an_unknown_outcome_that_names_the_signal(child: Child) -> No
     assert child.call("echo", {}, 20) == {}
 
 
+def test_an_end_that_nobody_asked_for_is_logged(tmp_path: Path) -> None:
+    """The out-of-memory killer, say: between two calls there is nobody who would be told."""
+    lines: list[str] = []
+    child = make_child(tmp_path, log=lines.append)
+    child.start(20)
+    child.kill()
+    assert [line for line in lines if "ended" in line] == []
+    child.start(20)
+    os.kill(child.call("pids", {}, 20)["worker"], signal.SIGKILL)
+    eventually(lambda: "the process ended: died of SIGKILL" in lines)
+
+
 def test_a_crash_ends_what_the_child_had_started(child: Child, tmp_path: Path) -> None:
     grandchild = child.call("spawn", {"file": str(tmp_path / "landed")}, 20)
     with pytest.raises(ports.UnknownOutcome):

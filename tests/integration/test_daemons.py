@@ -56,6 +56,41 @@ def test_an_attach_and_a_detach_take_four_writes_each(fleet: Fleet) -> None:
     assert (attached - before - 1, fleet.revision() - attached - 1) == (4, 4)
 
 
+def test_a_daemon_without_its_lease_says_that_it_is_not_ready(fleet: Fleet) -> None:
+    """At once, not when etcd has been silent for so long that the watches are given up."""
+
+    def lacking(daemon: str) -> bool:
+        page = fleets.page(fleet, daemon, "/readyz")
+        return " 503 " in page and "no lease: etcd has confirmed none for" in page
+
+    os.kill(fleet.etcd.pid, signal.SIGSTOP)
+    try:
+        for daemon in ("ctl", "a"):
+            wait_until(f"{daemon} is not ready", lambda name=daemon: lacking(name))  # type: ignore[misc]
+    finally:
+        os.kill(fleet.etcd.pid, signal.SIGCONT)
+    for daemon in ("ctl", "a"):
+        ready = lambda name=daemon: " 200 " in fleets.page(fleet, name, "/readyz")  # noqa: E731
+        wait_until(f"{daemon} is ready again", ready)
+    fleets.until_ready(fleet, "files", "hangs")
+
+
+def test_a_state_folder_that_is_full_ends_no_daemon(fleet: Fleet) -> None:
+    """It says so, goes on, and is ready again when there is room."""
+    in_the_way = fleet.folder / "a" / "state" / "store.json.new"
+    in_the_way.mkdir()  # what a file that can't be written comes to, without a file system of its own
+    try:
+        fleets.wish_volume(fleet, "roomy")
+        fleets.attach(fleet, "a", "roomy")
+        fleets.until_attached(fleet, "a", "roomy")
+        wait_until("it is told", lambda: "store.json can't be written" in fleets.page(fleet, "a", "/readyz"))
+        fleets.detach(fleet, "a", "roomy")
+        fleets.until_gone(fleet, "a", "roomy")
+    finally:
+        in_the_way.rmdir()
+    wait_until("it is ready again", lambda: " 200 " in fleets.page(fleet, "a", "/readyz"))
+
+
 def test_a_volume_moves_only_when_it_was_released(fleet: Fleet) -> None:
     """The second node waits, and is told for whom; the content goes along (A22)."""
     fleets.wish_volume(fleet, "moves")

@@ -15,7 +15,7 @@ from reconciler.core.mass import MassRule
 from reconciler.core.steps import Do
 from reconciler.runtime.cache import Cache
 from reconciler.runtime.controller import After, Again
-from reconciler.runtime.ports import Device, Item, Note, PortError, Retryable, Target
+from reconciler.runtime.ports import Device, IdentityMismatch, Item, Note, PortError, Retryable, Target
 from schema.codec import decode_family, encode
 from schema.keys import Family, Key, Keyspace
 from schema.models import AttachmentSpec, AttachmentStatus, Connection, HolderPhase, NodeRecord
@@ -35,6 +35,7 @@ class Brick:
     def __init__(self) -> None:
         self.seen: Device | None = None
         self.fault: PortError | None = None
+        self.odd: IdentityMismatch | None = None
         self.added = 0
 
     def properties(self) -> Mapping[str, Any]:
@@ -45,6 +46,8 @@ class Brick:
         return self.seen
 
     def inspect(self, target: Target, details: Mapping[str, Any] | None) -> Device | None:
+        if self.odd:
+            raise self.odd
         return self.seen
 
     def add_paths(self, target: Target, details: Mapping[str, Any] | None) -> Device:
@@ -89,6 +92,7 @@ class World:
         self.etcd = FakeEtcd(self.clock)
         self.brick = Brick()
         self.brick.seen = device
+        self.told: list[tuple[str, bool]] = []
         self.steps: list[tuple[Do, BaseException | None]] = []
         self.cache = Cache(self.clock, decode=_decode)
         connection = Connection(
@@ -112,6 +116,7 @@ class World:
             observe_step=lambda _volume, step, _s, error: self.steps.append((step.do, error)),
             mass=MassRule(),
             tell_paused=lambda _volume, _why: None,
+            tell_device=lambda _volume, seen, well: self.told.append((seen, well)),
         )
         self.settle()
         self.steps.clear()
@@ -195,9 +200,19 @@ def test_nobody_logs_in_on_facts_that_have_changed() -> None:
 def test_all_paths_lost_is_a_reason_of_its_own() -> None:
     world = World(WHOLE)
     world.look(replace(WHOLE, paths_live=0))
+    world.look()
     assert [each.reason for each in world.status.conditions] == ["NoPathLive"]
     world.look(WHOLE)
     assert world.status.conditions == ()
+    assert world.told == [("0/2 paths are live", False), ("2/2 paths are live", True)], "each news once, for the log"
+
+
+def test_a_device_that_is_another_one_is_told_to_the_log_once() -> None:
+    world = World(WHOLE)
+    world.brick.odd = IdentityMismatch("another volume answers")
+    world.look()
+    world.look()
+    assert world.told == [("another volume answers", False)]
 
 
 def test_min_paths_are_reached_once_and_for_all_of_an_attachment() -> None:

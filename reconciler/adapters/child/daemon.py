@@ -259,7 +259,11 @@ class _Life:
             keeper.ready(leader, select.POLLIN, time.monotonic() + 1.0)  # its status tells more than our SIGKILL would
         except Exception as error:  # no JSON on the reply pipe: this child is of no use any more
             why = f"its pipe could not be read: {type(error).__name__}: {error}"
+        unasked = self.ended_by is None
         self.end(why, _PATIENCE_S)
+        if unasked:
+            with contextlib.suppress(Exception):
+                self._log(f"the process ended: {self.ended_by}")
         os.set_blocking(stderr, False)  # a descendant that became a daemon may hold the other end for ever
         with contextlib.suppress(BlockingIOError):
             while chunk := os.read(stderr, _CHUNK):
