@@ -94,6 +94,7 @@ def _backend(known: Known, volume: str) -> BackendView:
         status.ready,
         status.message or status.reason,
         extends=can.get("extend") is not False,
+        extends_online=can.get("extend_online") is True,
         imports=can.get("manage_existing") is not False,
         cuts_access=cuts_access(known, name),
     )

@@ -78,6 +78,10 @@ REMEDIES: dict[str, tuple[str, ...]] = {
         "the message names the fault on {node}; it is tried again by itself",
         "see every try: ssh {node} journalctl -u brickwork-node",
     ),
+    "ResizeFailed": (
+        "the device works on with its old size; the message names the fault on {node}, and it is tried again by itself",
+        "all paths have to be up: ssh {node} multipath -ll",
+    ),
     "DisconnectFailed": (
         "the message names the fault on {node}; it is tried again by itself, and nothing is forced",
         "see every try: ssh {node} journalctl -u brickwork-node",

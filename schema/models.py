@@ -261,6 +261,8 @@ class Connection(Stored):
     conn_info: JsonObject | None = None
     """May hold secrets. Taken out when revoked."""
     size_bytes: int | None = None
+    size_gib: int | None = None
+    """What the volume measured when this was written: where it grew, the node has to tell its device."""
     identity: str | None = None
 
 

@@ -103,6 +103,7 @@ class Keeper:
         capabilities = info.capabilities
         return BackendView(
             extends=bool(capabilities.get("extend", True)),
+            extends_online=bool(capabilities.get("extend_online", False)),
             imports=bool(capabilities.get("manage_existing", False)),
             cuts_access=capabilities.get("cuts_access") is True,
         )

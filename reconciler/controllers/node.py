@@ -112,8 +112,11 @@ class NodeReconciler:
         paths = self._steps.paths_to_add(volume)
         note = self._host.note(volume)
         noted = (note.uid, note.epoch, note.boot) if note is not None else None
+        size_gib = note.size_gib if note is not None else None
         boot = self._boot.current()
-        return attachment_view(snapshot.see, self._node, volume, boot, on_host, noted, paths_to_add=paths)
+        return attachment_view(
+            snapshot.see, self._node, volume, boot, on_host, noted, paths_to_add=paths, size_gib=size_gib
+        )
 
     def _act(self, volume: str, step: Step, snapshot: Snapshot) -> Result:
         started = self._clock.now()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
+from reconciler.controllers.conditions import ExtendFailed, device_fields, paths_missing, why_not
 from reconciler.controllers.host import Host, Known
 from reconciler.controllers.missing_paths import MissingPaths
 from reconciler.controllers.snapshot import Conflict, Snapshot, Writer
@@ -27,6 +27,8 @@ from reconciler.runtime.ports import (
 )
 from schema.keys import Family, Key
 from schema.models import AttachmentPhase, AttachmentSpec, AttachmentStatus, Claim, Condition, Connection
+
+GIB = 1 << 30
 
 
 class PathsNotAdded(Retryable):
@@ -77,6 +79,8 @@ class NodeSteps:
                 self._report(step, volume, snapshot)
             case Do.ADD_PATHS:
                 self._add_paths(volume, snapshot)
+            case Do.EXTEND_DEVICE:
+                self._extend_device(step, volume, snapshot)
             case Do.DISCONNECT:
                 self._disconnect(step, volume, snapshot)
             case Do.RELEASE:
@@ -164,6 +168,25 @@ class NodeSteps:
             return
         self._commit_attached(step, volume, snapshot, known.device)
 
+    def _extend_device(self, step: Step, volume: str, snapshot: Snapshot) -> None:
+        """N12. Until the device has its new size the note promises none: a crash in between may leave either."""
+        connection = self._connection(volume, snapshot)
+        note, known = self._host.note(volume), self._host.known(volume)
+        if note is None or known is None or known.device is None:
+            raise (known and known.fault) or Conflict("the device is not known any more")
+        self._host.write_note(replace(note, size_bytes=None))
+        self._failpoint("EXTEND_DEVICE:noted")
+        try:
+            device = self._connector.extend(self._host.wanted(volume, connection), note.details)
+            _check_growth(device, known.device, connection)
+        except PortError as error:
+            raise ExtendFailed(f"the volume grew, its device here did not yet: {error}") from error
+        self._failpoint("EXTEND_DEVICE:called")
+        told = replace(note, size_bytes=connection.size_bytes, size_gib=connection.size_gib, details=device.details)
+        self._host.write_note(told)
+        self._host.learn(volume, Known(OnHost.PRESENT, device, looked_at_s=self._clock.now()))
+        self._commit_attached(step, volume, snapshot, device)
+
     def _commit_attached(self, step: Step, volume: str, snapshot: Snapshot, device: Device) -> None:
         connection = self._connection(volume, snapshot)
         status = self._status(AttachmentPhase.ATTACHED, connection.uid, connection.epoch, volume, snapshot)
@@ -237,7 +260,7 @@ class NodeSteps:
         status = snapshot.value(self._key(Family.ATTACHMENT, volume), AttachmentStatus)
         if status is None:
             return
-        condition = _condition(error, status, rfc3339(self._clock.wall()))
+        condition = why_not(error, status, rfc3339(self._clock.wall()))
         after = status.model_copy(update={"conditions": (condition,), "next_try": next_try})
         self._rewrite(volume, snapshot, status, after)
 
@@ -264,10 +287,10 @@ class NodeSteps:
         enough = wish is not None and device.paths_live >= wish.min_paths
         now = rfc3339(self._clock.wall())
         kept = tuple(each for each in status.conditions if each.reason == DETACHES_PAUSED)
-        degraded = () if whole else (_degraded(device, status, now, self._missing.fault(volume)),)
+        degraded = () if whole else (paths_missing(device, status, now, self._missing.fault(volume)),)
         return status.model_copy(
             update={
-                **_device_fields(device),
+                **device_fields(device),
                 "min_paths_reached": status.min_paths_reached or enough,
                 "conditions": (*kept, *degraded),
                 "next_try": None,
@@ -280,7 +303,7 @@ class NodeSteps:
         if note is None or note.boot != self._boot.current() or known is None or known.on_host is not OnHost.PRESENT:
             return False
         status = AttachmentStatus(phase=AttachmentPhase.ATTACHED, uid=note.uid, epoch=note.epoch, boot=note.boot)
-        device = _device_fields(known.device) if known.device is not None else {}
+        device = device_fields(known.device) if known.device is not None else {}
         status = status.model_copy(update={**device, "conditions": (self._paused(why),) if why else ()})
         key = self._key(Family.ATTACHMENT, volume)
         self._writer.commit(snapshot, (key,), [(key, status)])
@@ -314,6 +337,12 @@ class NodeSteps:
         return AttachmentStatus(phase=phase, uid=uid, epoch=epoch, boot=boot, generation=generation)
 
 
+def _check_growth(device: Device, before: Device, connection: Connection) -> None:
+    """A size need not be exact (arrays round), but one that stays below the wanted one did not change at all."""
+    if device.size_bytes <= before.size_bytes and device.size_bytes < (connection.size_gib or 0) * GIB:
+        raise Retryable(f"{device.device} still measures {device.size_bytes} bytes")
+
+
 def _note(target: Target, connection: Connection) -> Note:
     return Note(
         volume=target.volume,
@@ -324,49 +353,5 @@ def _note(target: Target, connection: Connection) -> Note:
         conn_info=connection.conn_info or {},
         size_bytes=connection.size_bytes,
         identity=target.identity,
-    )
-
-
-def _device_fields(device: Device) -> dict[str, Any]:
-    """What of a verified device goes into the status."""
-    return {
-        "connected": True,
-        "attached": True,
-        "path": device.path,
-        "device": device.device,
-        "identity": device.identity,
-        "size_bytes": device.size_bytes,
-        "read_only": device.read_only,
-        "paths_live": device.paths_live,
-        "paths_total": device.paths_total,
-    }
-
-
-def _degraded(device: Device, status: AttachmentStatus, now: str, fault: str) -> Condition:
-    """Which paths are missing, and why the last try to add them failed; `since` is kept while any is missing."""
-    live = device.paths_live
-    message = f"{live}/{device.paths_total} paths are live" + ("" if live else ": reads and writes wait or fail")
-    return Condition(
-        type="Degraded",
-        status="True",
-        reason="PathsMissing" if live else "NoPathLive",
-        message=f"{message}; adding the others failed: {fault}" if fault else message,
-        since=next((each.since for each in status.conditions if each.type == "Degraded"), now),
-        observed_generation=status.generation,
-    )
-
-
-def _condition(error: PortError, status: AttachmentStatus, now: str) -> Condition:
-    """The error as a condition; `since` is kept while the reason stays."""
-    detaching = status.phase is AttachmentPhase.ATTACHED
-    reason = type(error).__name__
-    if isinstance(error, Busy):
-        reason = "DeviceBusy"
-    elif not isinstance(error, IdentityMismatch):
-        reason = "DisconnectFailed" if detaching else "ConnectFailed"
-    kind = "Verified" if isinstance(error, IdentityMismatch) else "Released" if detaching else "Connected"
-    message = f"{error} ({', '.join(error.holders)})" if isinstance(error, Busy) and error.holders else str(error)
-    since = next((c.since for c in status.conditions if (c.type, c.reason) == (kind, reason)), now)
-    return Condition(
-        type=kind, status="False", reason=reason, message=message, since=since, observed_generation=status.generation
+        size_gib=connection.size_gib,
     )

@@ -327,6 +327,7 @@ class VolumeSteps:
             mode=holder.mode,
             conn_info=dict(reply.conn_info or {}),
             size_bytes=reply.size_bytes,
+            size_gib=work.record.size_gib,
             identity=reply.identity,
         )
         present = work.snapshot.value(work.connection_key, Connection)

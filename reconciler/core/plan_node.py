@@ -82,7 +82,18 @@ class _Rules:
             return self._claim(granted.epoch, "the claim is missing while the device is here: put it back")
         if self.status != (AttachmentPhase.ATTACHED, granted.epoch):
             return self._report(granted.epoch)
-        return self._add_paths(granted.epoch) if self.view.paths_to_add else None
+        if self.view.paths_to_add:
+            return self._add_paths(granted.epoch)
+        return self._grow(granted)
+
+    def _grow(self, granted: ConnectionView) -> Step | None:
+        """N12: the volume grew while it is attached; nobody tells the device but we."""
+        known, wanted = self.view.size_gib, granted.size_gib
+        if known is None or wanted is None or wanted <= known:
+            return None
+        confirms = (*self._facts, self._fence, *self._wishes)
+        why = f"the volume grew from {known} to {wanted} GiB: tell the device"
+        return Step(Do.EXTEND_DEVICE, why, epoch=granted.epoch, confirms=confirms, commits=self._facts)
 
     def _reason_to_detach(self) -> str:
         """R9: each is a fact that somebody stated. Empty: there is none."""

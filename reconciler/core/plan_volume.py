@@ -145,10 +145,15 @@ def _revoke_fenced(view: VolumeView, node: NodeView, holder: HolderView, *proof:
 
 
 def _republish(view: VolumeView, node: NodeView, holder: HolderView) -> Step | None:
-    """C7: a connection that went missing, or an export that the driver lost, comes back by asking the driver again."""
-    as_granted = node.connection == (holder.epoch, holder.boot, HolderPhase.READY) and holder.epoch not in view.lost
-    if isinstance(node.connection, Bad) or as_granted:
+    """C7: a connection that went missing, an export that the driver lost, or a volume that grew: ask the driver again."""
+    connection, record = node.connection, view.record
+    if isinstance(connection, Bad) or not isinstance(record, RecordView):
         return None
+    granted = (holder.epoch, holder.boot, HolderPhase.READY)
+    if connection is not None and connection[:3] == granted and holder.epoch not in view.lost:
+        told = connection.size_gib
+        if told is None or told >= record.size_gib:
+            return None
     return _export(view, holder, ())
 
 
@@ -366,7 +371,7 @@ class _Existence:
             message = f"the driver of backend {spec.backend} can't extend volumes"
             return None, [Saying("", Aspect.ACCEPTED, "ExtendUnsupported", message, "user")]
         holders = [holder.node for holder in _holders(self.view)]
-        if holders:
+        if holders and not self.view.backend.extends_online:
             message = f"held by {_list(holders)}; it grows to {spec.size_gib} GiB once detached"
             return None, [Saying("", Aspect.AVAILABLE, "ExtendWaitsForDetach", message, f"node {holders[0]}")]
         why = f"grow from {self.record.size_gib} to {spec.size_gib} GiB"

@@ -227,6 +227,7 @@ def attachment_view(
     noted: tuple[str, int, str] | None = None,
     *,
     paths_to_add: bool = False,
+    size_gib: int | None = None,
 ) -> AttachmentView:
     """Everything the node knows of one volume. Reads only what a node may read (DESIGN 2). `noted`: uid, epoch, boot."""
     published = _value(see, Key(Family.NODE, (node,)), NodeRecord)
@@ -246,6 +247,7 @@ def attachment_view(
         device=device,
         paths_to_add=paths_to_add,
         noted=_noted(noted, uid) if noted else None,
+        size_gib=size_gib,
     )
 
 
@@ -282,7 +284,7 @@ def _connection(see: See, node: str, volume: str, uid: str) -> ConnectionView | 
     connection = _value(see, Key(Family.CONNECTION, (node, volume)), Connection)
     if not isinstance(connection, Connection):
         return connection
-    return ConnectionView(_epoch(connection, uid), connection.boot, connection.phase)
+    return ConnectionView(_epoch(connection, uid), connection.boot, connection.phase, connection.size_gib)
 
 
 def _noted(noted: tuple[str, int, str], uid: str) -> ClaimView:

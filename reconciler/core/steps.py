@@ -44,6 +44,7 @@ class Do(Enum):
     RELEASE = "N5"
     WITHDRAW = "N6"
     ADD_PATHS = "N11"
+    EXTEND_DEVICE = "N12"
     # the node, for itself
     PUBLISH = "N0"
     MINT_BOOT = "N10"

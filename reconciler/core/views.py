@@ -48,6 +48,8 @@ class ConnectionView(NamedTuple):
     epoch: int
     boot: str
     phase: HolderPhase
+    size_gib: int | None = None
+    """Of the volume when it was written; None: it does not say."""
 
 
 # --- the controller's side -----------------------------------------------------------------------------------------------
@@ -116,6 +118,8 @@ class BackendView(NamedTuple):
     ready: bool = True
     fault: str = ""
     extends: bool = True
+    extends_online: bool = False
+    """Also while somebody holds the volume."""
     imports: bool = True
     known: bool = True
     """False: no controller serves a backend of this name."""
@@ -187,6 +191,8 @@ class AttachmentView:
     device: OnHost = OnHost.UNKNOWN
     noted: ClaimView | None = None
     """What the node's own note on its disk says of the device, should all keys be lost."""
+    size_gib: int | None = None
+    """Of the volume when its device here was made, or extended."""
     paused: str = ""
     """Why it stays although its wish is gone (`core.mass`)."""
     paths_to_add: bool = False

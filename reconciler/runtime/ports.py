@@ -242,8 +242,9 @@ class StoreMemory(Protocol):
 class BackendInfo:
     """What a driver said of itself when it was set up.
 
-    `capabilities`: plain JSON; keys we use: ``multiattach``, ``manage_existing``, ``extend``, ``list_exports``, ``cuts_access``
-    (bool). The last: a host that still has the device can't write any more once `terminate` returned.
+    `capabilities`: plain JSON; keys we use: ``multiattach``, ``manage_existing``, ``extend``, ``extend_online`` (while somebody
+    holds the volume), ``list_exports``, ``cuts_access`` (bool). The last: a host that still has the device can't write any more
+    once `terminate` returned.
     `identifiers`: connector properties that must be unique among nodes for this protocol (DESIGN 3, step 2).
     """
 
@@ -425,6 +426,12 @@ class Connector(Protocol):
         removed or replaced, whatever goes wrong. Returns as `connect` does; raises Retryable when no such device is here."""
         ...
 
+    def extend(self, target: Target, details: Mapping[str, Any] | None) -> Device:
+        """Let the device, which may be in use, have the size that its volume has now, and verify it against `target`. Raises
+        Retryable where it is not there, can't be told now, or has another size afterwards (it stays published then), and
+        otherwise as `connect`."""
+        ...
+
     def disconnect(self, target: Target, details: Mapping[str, Any] | None, *, flush: bool = True) -> None:
         """Remove link and device and prove that nothing is left. Raises Busy (nothing was touched), Retryable, UnknownOutcome.
         `flush=False` only for a device of a fenced boot: its writes must not land."""
@@ -454,6 +461,8 @@ class Note:
     size_bytes: int | None
     identity: str | None
     details: Mapping[str, Any] | None = None
+    size_gib: int | None = None
+    """Of the volume, as the connection told it last when the device was made or extended."""
 
 
 class Notes(Protocol):

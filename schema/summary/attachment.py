@@ -29,6 +29,7 @@ def summarise_attachment(facts: AttachmentFacts) -> AttachmentSummary:
         path=status.path if status and with_device else None,
         device=status.device if status and with_device else None,
         paths=case.paths if with_device else None,
+        size_bytes=status.size_bytes if status and with_device else None,
         mode=case.mode,
         protocol=status.protocol if status else None,
         epoch=epochs[0] if epochs else None,

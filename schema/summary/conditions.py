@@ -41,6 +41,7 @@ class _Conditions:
             self._ready(),
             self._degraded(),
             self._on_host("Released", released, "NothingHeld", "InUse"),
+            *self._not_resized(),
         )
 
     def _accepted(self) -> Condition:
@@ -67,6 +68,11 @@ class _Conditions:
             return self._make("Exported", "Unknown", "Unreadable", self.case.unreadable, self.answered)
         reason = {HolderPhase.EXPORTING: "Exporting", HolderPhase.REVOKED: "Unmapping", None: "NotGranted"}
         return self._make("Exported", "False", reason[self.case.phase], "", self.answered)
+
+    def _not_resized(self) -> tuple[Condition, ...]:
+        """Told only while the device lags behind its volume."""
+        given = complaint(self.seen, "Resized")
+        return (given,) if given is not None and self.attached else ()
 
     def _on_host(self, kind: str, value: bool, yes: str, no: str) -> Condition:
         """What the node says of the device: its own words, where it complains."""

@@ -146,6 +146,8 @@ class AttachmentSummary:
     device: str | None
     paths: str | None
     """Live of all, as in `1/2`."""
+    size_bytes: int | None
+    """Of the device."""
     mode: str | None
     protocol: str | None
     epoch: int | None

@@ -175,7 +175,7 @@ class BackendContract:
         assert info.protocol
         assert {
             type(info.capabilities[key])
-            for key in ("multiattach", "manage_existing", "extend", "list_exports", "cuts_access")
+            for key in ("multiattach", "manage_existing", "extend", "extend_online", "list_exports", "cuts_access")
         } == {bool}
         assert stored(dict(info.capabilities)) == info.capabilities
         assert stored(dict(info.capacity)) == info.capacity

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import pytest
 
-from reconciler.runtime.ports import Busy, Connector, Device, IdentityMismatch, Target, Terminal
+from reconciler.runtime.ports import Busy, Connector, Device, IdentityMismatch, Retryable, Target, Terminal
 
 
 class Rig(Protocol):
@@ -24,6 +24,10 @@ class Rig(Protocol):
 
     def volume(self, name: str) -> Target:
         """A new volume that is exported to this host, with size and identity promised, for writing."""
+        ...
+
+    def grow(self, target: Target) -> Target:
+        """The volume becomes twice as big behind the host's back; what a connection would promise from then on."""
         ...
 
     def use(self, device: Device) -> AbstractContextManager[object]:
@@ -99,6 +103,48 @@ class ConnectorContract:
         rig.connector.kill()
         rig.connector.kill()
         assert rig.connector.inspect(target, device.details) == device
+
+    # --- extend
+
+    def test_an_extended_device_has_the_new_size_at_once(self, rig: Rig) -> None:
+        """A43: in use, under the same name, and as often as need be."""
+        target = rig.volume("v")
+        before = rig.connector.connect(target)
+        grown = rig.grow(target)
+        with rig.use(before):
+            for _ in range(2):
+                device = rig.connector.extend(grown, before.details)
+                assert device.size_bytes == grown.size_bytes == 2 * before.size_bytes
+                assert (device.path, device.device, device.identity) == (before.path, before.device, before.identity)
+        assert rig.connector.inspect(grown, device.details) == device
+
+    def test_extending_needs_no_record(self, rig: Rig) -> None:
+        target = rig.volume("v")
+        rig.connector.connect(target)
+        grown = rig.grow(target)
+        rig.restart()
+        assert rig.connector.extend(grown, None).size_bytes == grown.size_bytes
+
+    def test_extending_what_did_not_grow_changes_nothing(self, rig: Rig) -> None:
+        target = rig.volume("v")
+        device = rig.connector.connect(target)
+        assert rig.connector.extend(target, device.details) == device
+
+    def test_a_device_that_did_not_grow_yet_stays_published(self, rig: Rig) -> None:
+        """It is the right one, and may be in use."""
+        target = rig.volume("v")
+        device = rig.connector.connect(target)
+        with pytest.raises(Retryable):
+            rig.connector.extend(replace(target, size_bytes=2 * device.size_bytes), device.details)
+        assert rig.published() != []
+        with pytest.raises(IdentityMismatch):
+            rig.connector.extend(replace(target, identity="6001405deadbeef0"), device.details)
+        assert rig.published() == []
+
+    def test_a_device_that_is_not_there_is_not_extended(self, rig: Rig) -> None:
+        with pytest.raises(Retryable):
+            rig.connector.extend(rig.volume("v"), None)
+        assert rig.published() == []
 
     # --- the wrong device
 

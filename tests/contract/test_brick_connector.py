@@ -55,6 +55,11 @@ class FileRig:
     def volume(self, name: str) -> Target:
         return brick_host.file_volume(self.folder, name)
 
+    def grow(self, target: Target) -> Target:
+        assert target.size_bytes is not None
+        os.truncate(target.conn_info["data"]["device_path"], 2 * target.size_bytes)
+        return replace(target, size_bytes=2 * target.size_bytes)
+
     def use(self, device: Device) -> AbstractContextManager[object]:
         return open(device.path, "rb")
 

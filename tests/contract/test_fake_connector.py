@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 import pytest
 
@@ -36,6 +37,10 @@ class FakeRig:
         self.array.create_export(uid)
         data = {"target": self.array.target, "lun": self.array.map(uid, self.host.initiator), "access_mode": "rw"}
         return Target(name, {"driver_volume_type": PROTOCOL, "data": data}, False, GIB, uid)
+
+    def grow(self, target: Target) -> Target:
+        assert target.identity is not None
+        return replace(target, size_bytes=self.array.extend(target.identity, 2).size_gib * GIB)
 
     def use(self, device: Device) -> AbstractContextManager[object]:
         used = self.host.device(device.path)

@@ -65,6 +65,33 @@ def test_a_mounted_device_is_not_detached_until_it_is_free(brickwork: Brickwork,
     assert brickwork.traces(n1, volume) == []
 
 
+def test_an_attached_volume_is_extended_under_its_user(brickwork: Brickwork, ctl: Guest, n1: Guest) -> None:
+    """LVM grows, both paths and the map on the node follow, the mounted file system is untouched, and the node tells (A43)."""
+    volume = brickwork.create("grows", "thick")
+    brickwork.attach(n1, volume)
+    wait_until(lambda: paths(brickwork, n1, volume) == (2, 2), SETTLE_S, "both paths are up")
+    n1.run(
+        f"mkfs.ext4 -q -E nodiscard {volume.link} && mkdir -p /mnt/grows && mount {volume.link} /mnt/grows",
+        timeout_s=180,
+    )
+    n1.run("echo written before >/mnt/grows/file; sync", timeout_s=180)
+
+    assert brickwork.create("grows", "thick", size_gib=2) == volume
+    size = wait_until(
+        lambda: next((told for told in [brickwork.attachment(n1, volume)["size_bytes"]] if told != 2**30), None),
+        SETTLE_S,
+        "the node tells of another size",
+    )
+    assert size == 2 * 2**30
+    assert n1.run(["blockdev", "--getsize64", volume.link]).stdout == f"{size}\n"
+    n1.run("resize2fs $(findmnt -no SOURCE /mnt/grows) && cat /mnt/grows/file && umount /mnt/grows", timeout_s=180)
+
+    assert digest(ctl, volume.device) == digest(n1, volume.link)
+    brickwork.detach(n1, volume)
+    assert brickwork.traces(n1, volume) == []
+    brickwork.delete(volume)
+
+
 def paths(brickwork: Brickwork, node: Guest, volume: Volume) -> tuple[int, int]:
     """Live and all paths, as the node tells."""
     told = brickwork.attachment(node, volume)

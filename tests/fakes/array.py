@@ -54,6 +54,7 @@ class FakeArray:
         """Whether its driver can tell what is exported (`exposures`)."""
         self.tells_identity = True
         self.tells_size = True
+        self.extends_online = False
         self.rotates_passwords = False
         """Each connect gets another password, so conn_info changes from call to call."""
         self._still_let_in: dict[str, dict[int, str]] = {}

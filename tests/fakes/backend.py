@@ -216,6 +216,7 @@ class FakeBackend:
             "multiattach": True,
             "manage_existing": True,
             "extend": True,
+            "extend_online": self.array.extends_online,
             "list_exports": self.array.list_exports,
             "cuts_access": self.array.cuts_access,
         }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from reconciler.runtime.ports import Busy, Device, IdentityMismatch, Retryable, Target, Terminal, Unsupported
@@ -68,6 +69,23 @@ class FakeConnector:
             return None
 
         return self._call("inspect", act)
+
+    def extend(self, target: Target, details: Mapping[str, Any] | None) -> Device:
+        def act(step: Step) -> Device:
+            _check(target)
+            found = self._find(target, details)
+            for device in found if step.lands else ():
+                volume = self.host.served(device)
+                device.size_gib = volume.size_gib if volume is not None else device.size_gib
+            if not found:
+                raise Retryable(f"no device of volume {target.volume} is on this host")
+            step.between()
+            told = self._publish(replace(target, size_bytes=None), found, details, connecting=False)
+            if target.size_bytes not in (None, told.size_bytes):
+                raise Retryable(f"{told.device} measures {told.size_bytes} bytes")
+            return told
+
+        return self._call("extend", act)
 
     def disconnect(self, target: Target, details: Mapping[str, Any] | None, *, flush: bool = True) -> None:
         def act(step: Step) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from tools.fleet import FILE_DRIVER, Fleet, wait_until
 
 pytestmark = [pytest.mark.etcd, pytest.mark.root]
 
+GIB = 1 << 30
 NOOP = "reconciler.adapters.cinder.noop_driver.NoopDriver"
 
 
@@ -61,3 +63,31 @@ def test_a_refused_extension_is_given_up_and_the_volume_is_granted(fleet: Fleet)
     wait_until("nothing is said any more", lambda: not reasons(fleet, "full"))
     fleets.detach(fleet, "a", "full")
     fleets.until_gone(fleet, "a", "full")
+
+
+def test_an_attached_volume_grows_under_its_user(fleet: Fleet) -> None:
+    """The new size reaches the device while somebody has it open, and is told for the node (A43).
+
+    Five writes: V8, V3, V4, C7, N12.
+    """
+    fleets.wish_volume(fleet, "grows")
+    fleets.attach(fleet, "a", "grows")
+    before = fleets.until_attached(fleet, "a", "grows")
+    revision = fleet.revision()
+    with open(before.path, "rb+", buffering=0) as device:
+        device.write(b"precious".ljust(512))
+        fleets.wish_volume(fleet, "grows", size_gib=2)
+        wait_until("the node tells", lambda: fleets.value(fleet, Family.ATTACHMENT, "a", "grows").size_bytes == 2 * GIB)
+        assert device.seek(0, os.SEEK_END) == 2 * GIB
+        device.seek(0)
+        assert device.read(8) == b"precious"
+    after = fleets.until_attached(fleet, "a", "grows")
+    assert (after.device, after.path, after.epoch) == (before.device, before.path, before.epoch)
+    assert (volume(fleet, "grows").phase, volume(fleet, "grows").size_gib) == ("Available", 2)
+    assert reasons(fleet, "grows") == []
+    assert fleet.revision() - revision - 1 == 5
+    fleet.daemon("a").kill()
+    fleet.end_children("a")
+    fleet.node("a", fleets.QUICK)
+    fleets.detach(fleet, "a", "grows")
+    fleets.until_gone(fleet, "a", "grows")

@@ -50,8 +50,10 @@ class Calls(Transactions):
                 return self._connect(state, op, heard), ""
             case Do.ADD_PATHS:
                 return self._add_paths(state, op), ""
+            case Do.EXTEND_DEVICE:
+                return self._extend_device(state, op, heard), ""
             case Do.DISCONNECT:
-                host = state.hosts[op.node]._replace(device=0)
+                host = state.hosts[op.node]._replace(device=0, size=0)
                 return with_host(state, op.node, host._replace(know=ABSENT) if heard else host), ""
             case _:
                 return self._land_existence(state, op)
@@ -70,7 +72,7 @@ class Calls(Transactions):
         host = state.hosts[op.node]
         works = (bool(state.array.maps[op.node]) or not state.array.cuts) and host.away != OFF
         if works:
-            host = host._replace(device=host.device or op.epoch)
+            host = host._replace(device=host.device or op.epoch, size=op.size)
         if heard:
             host = host._replace(know=PRESENT if works else UNKNOWN, op=host.op if works else None)
         return with_host(state, op.node, host)
@@ -82,13 +84,22 @@ class Calls(Transactions):
             return state
         return with_host(state, op.node, host._replace(device=host.device or op.epoch, short=False))
 
+    def _extend_device(self, state: State, op: Op, heard: bool) -> State:
+        """The device is not harmed; that it was told is noted only by a daemon that hears of it, with what the connection said."""
+        host, connection = state.hosts[op.node], state.nodes[op.node].connection
+        if heard and connection and host.device:
+            host = host._replace(size=op.size)
+        return with_host(state, op.node, host)
+
     def _land_existence(self, state: State, op: Op) -> Outcome:
         record, array = state.volume.record, state.array
         match STEPS[op.do]:
             case Do.CREATE:
                 return with_array(state, array._replace(data=record.size if record else 1)), ""
             case Do.EXTEND:
-                return with_array(state, array._replace(data=record.target if record else 1)), checks.extend(state)
+                return with_array(state, array._replace(data=record.target if record else 1)), (
+                    "" if array.online else checks.extend(state)
+                )
             case Do.DELETE:
                 return with_array(state, array._replace(data=0, used=False)), checks.delete(state)
             case other:
@@ -100,7 +111,7 @@ class Calls(Transactions):
         match STEPS[op.do]:
             case Do.CONNECT_EXPORT:
                 return self._ready(state, op), ""
-            case Do.CONNECT:
+            case Do.CONNECT | Do.EXTEND_DEVICE:
                 return self._attached(state, op.node, op.epoch)
             case Do.DELETE:
                 return with_volume(state, state.volume._replace(record=None, grant=None, status=None)), ""
@@ -112,7 +123,8 @@ class Calls(Transactions):
         ready = Holder(op.node, op.epoch, op.boot, READY)
         if ready not in state.volume.holders:
             state = self.write_lists(state, state, (ready,))
-        keys = state.nodes[op.node]._replace(connection=(op.epoch, op.boot, READY))
+        size = state.volume.record.size if state.volume.record else 0
+        keys = state.nodes[op.node]._replace(connection=(op.epoch, op.boot, READY, size))
         memory = state.controller
         if memory.epoch == op.epoch:
             state = with_controller(state, memory._replace(marks=memory.marks & ~LOST))

@@ -204,7 +204,7 @@ def _rename_node(node: NodeKeys, index: int, names: Names) -> NodeKeys:
     claim, status, connection = node.claim, node.status, node.connection
     return node._replace(
         boot=boots[node.boot],
-        connection=connection and (epochs[connection[0]], boots[connection[1]], connection[2]),
+        connection=connection and (epochs[connection[0]], boots[connection[1]], *connection[2:]),
         claim=claim and (epochs[claim[0]], boots[claim[1]]),
         status=status and (status[0], epochs[status[1]]),
         fences=_rename_fences(node.fences, boots),

@@ -147,7 +147,7 @@ def _volume_settled(state: State) -> bool:
         return bool(in_use) if record.delete else status.phase == RETAINED
     if spec.size < record.size:
         return True  # refused in the verdict; the user has to act
-    grown = record.size == spec.size or bool(grant) or refused
+    grown = record.size == spec.size or (bool(grant) and not state.array.online) or refused
     return (status.phase, status.generation) == (AVAILABLE, spec.generation) and grown
 
 
@@ -159,6 +159,8 @@ def _node_settled(state: State, node: int, holds: bool, here: bool) -> bool:
         return gone and not keys.connection and not state.array.maps[node]
     epoch = host.device
     attached = keys.claim == (epoch, host.boot) and keys.status == (ATTACHED, epoch)
-    exported = keys.connection == (epoch, host.boot, READY) and state.array.maps[node] == epoch and state.array.target
+    size = state.volume.record.size if state.volume.record else 0
+    told = keys.connection == (epoch, host.boot, READY, size) and host.size == size
+    exported = told and state.array.maps[node] == epoch and state.array.target
     held = (node, epoch, host.boot, READY) in state.volume.holders
     return bool(keys.wanted and here and epoch and attached and exported and held)

@@ -174,13 +174,13 @@ def _power_cuts(state: State) -> Iterator[Next]:
         if host.away == OFF:
             continue
         asleep = host.device if host.restores else 0
-        dark = host._replace(away=OFF, op=None, know=UNKNOWN, device=0, asleep=asleep, short=False)
+        dark = host._replace(away=OFF, op=None, know=UNKNOWN, device=0, size=0, asleep=asleep, short=False)
         after = with_host(state, node, dark)._replace(late=tuple(op for op in state.late if not _runs_on(op, node)))
         yield _event(OUTSIDE, f"power cut on {NODES[node]}", _caught_up(after, node))
 
 
 def _runs_on(op: Op, node: int) -> bool:
-    return op.node == node and STEPS[op.do] in (Do.CONNECT, Do.DISCONNECT, Do.ADD_PATHS)
+    return op.node == node and STEPS[op.do] in (Do.CONNECT, Do.DISCONNECT, Do.ADD_PATHS, Do.EXTEND_DEVICE)
 
 
 def _lost_paths(state: State) -> Iterator[Next]:

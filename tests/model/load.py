@@ -70,3 +70,5 @@ class Load:
     """GiB that users ask for in `desired/volumes`."""
     room: int = 9
     """GiB. The array refuses to make anything bigger."""
+    online: bool = False
+    """It can extend what somebody holds."""

@@ -19,10 +19,11 @@ CALLS = frozenset(
         Do.CONNECT,
         Do.DISCONNECT,
         Do.ADD_PATHS,
+        Do.EXTEND_DEVICE,
     }
 )
 """Steps with an external call, which lands later than it was confirmed."""
-RECORDED = frozenset({Do.CONNECT_EXPORT, Do.CREATE, Do.EXTEND, Do.DELETE, Do.CONNECT})
+RECORDED = frozenset({Do.CONNECT_EXPORT, Do.CREATE, Do.EXTEND, Do.DELETE, Do.CONNECT, Do.EXTEND_DEVICE})
 """Calls whose result is written down in a transaction of its own."""
 
 
@@ -40,3 +41,5 @@ class Move(NamedTuple):
     copies_fence: bool
     generation: int
     text: str
+    size: int = 0
+    """In the node's connection, as it saw it."""

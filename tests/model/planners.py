@@ -68,19 +68,21 @@ class Planners:
         """The controller's next step."""
         memory = seen.controller
         remembered = (memory.epoch, memory.marks, memory.refused, memory.refused_size)
-        asked = (seen.nodes, seen.volume, seen.array.cuts, remembered)
+        asked = (seen.nodes, seen.volume, seen.array.cuts, seen.array.online, remembered)
         if asked not in self._volume_moves:
-            step = self._rules.plan_volume(volume_view(seen.nodes, seen.volume, memory, cuts=seen.array.cuts))
+            view = volume_view(seen.nodes, seen.volume, memory, cuts=seen.array.cuts, online=seen.array.online)
+            step = self._rules.plan_volume(view)
             self._volume_moves[asked] = _move(step, seen.volume) if step else None
         return self._volume_moves[asked]
 
     def for_node(self, seen: State, index: int) -> Move | None:
         """A node's next step for its attachment."""
         host = seen.hosts[index]
-        asked = (index, seen.nodes[index], host.boot, host.know, host.short)
+        asked = (index, seen.nodes[index], host.boot, host.know, host.short, host.size)
         if asked not in self._node_moves:
-            step = self._rules.plan_node(attachment_view(seen.nodes[index], index, host))
-            self._node_moves[asked] = _move(step, seen.volume, index) if step else None
+            keys = seen.nodes[index]
+            step = self._rules.plan_node(attachment_view(keys, index, host))
+            self._node_moves[asked] = _told_size(_move(step, seen.volume, index), keys) if step else None
         return self._node_moves[asked]
 
     def for_boot(self, seen: State, index: int) -> Move | None:
@@ -109,6 +111,14 @@ class Planners:
 # --- steps ---------------------------------------------------------------------------------------------------------------
 
 
+def _generation(step: Step, volume: VolumeKeys) -> int:
+    return volume.spec.generation if volume.spec and step.do in (Do.CREATE, Do.EXTEND) else 0
+
+
+def _told_size(move: Move, keys: NodeKeys) -> Move:
+    return move._replace(size=keys.connection[3] if keys.connection else 0)
+
+
 def _move(step: Step, volume: VolumeKeys, node: int | None = None) -> Move:
     index = node if node is not None else NODES.index(step.node) if step.node else 0
     boots = [h.boot for h in volume.holders if (h.node, h.epoch) == (index, step.epoch)] if node is None else []
@@ -121,7 +131,7 @@ def _move(step: Step, volume: VolumeKeys, node: int | None = None) -> Move:
         confirms=_mask(step.confirms),
         commits=_mask(step.commits),
         copies_fence=step.copies_fence,
-        generation=volume.spec.generation if volume.spec and step.do in (Do.CREATE, Do.EXTEND) else 0,
+        generation=_generation(step, volume),
         text=f"{step.do.value}: {step.why}",
     )
 
@@ -137,7 +147,12 @@ def _mask(keys: tuple[Key, ...]) -> int:
 
 
 def volume_view(
-    nodes: tuple[NodeKeys, NodeKeys], volume: VolumeKeys, memory: Controller, *, cuts: bool = True
+    nodes: tuple[NodeKeys, NodeKeys],
+    volume: VolumeKeys,
+    memory: Controller,
+    *,
+    cuts: bool = True,
+    online: bool = False,
 ) -> VolumeView:
     def marked(bit: int) -> frozenset[int]:
         return frozenset({memory.epoch}) if memory.marks & bit else frozenset()
@@ -153,7 +168,7 @@ def volume_view(
         phase=VOLUME_PHASES[status.phase] if status else "",
         generation=status.generation if status else 0,
         nodes={NODES[index]: _node_view(nodes[index]) for index in range(2)},
-        backend=BackendView(cuts_access=cuts),
+        backend=BackendView(cuts_access=cuts, extends_online=online),
         exported=marked(EXPORTED),
         terminated=marked(TERMINATED),
         unexported=marked(UNEXPORTED),
@@ -177,6 +192,7 @@ def attachment_view(keys: NodeKeys, index: int, host: Host) -> AttachmentView:
         status=_status_view(keys),
         device=ON_HOST[host.know],
         paths_to_add=host.short,
+        size_gib=host.size or None,
     )
 
 
@@ -249,4 +265,7 @@ def _status_view(keys: NodeKeys) -> StatusView | None:
 
 def _connection_view(keys: NodeKeys) -> ConnectionView | None:
     connection = keys.connection
-    return connection and ConnectionView(connection[0], _boot(connection[1]), HOLDER_PHASES[connection[2]])
+    if connection is None:
+        return None
+    epoch, boot, phase, size = connection
+    return ConnectionView(epoch, _boot(boot), HOLDER_PHASES[phase], size)

@@ -42,7 +42,7 @@ def is_settled(state: State) -> bool:
 
 def idle(load: Load) -> State:
     """Both nodes up and published, a volume that nobody wishes for on any of them."""
-    return first_state(load.budget, restores=load.restores, cuts=load.cuts)
+    return first_state(load.budget, restores=load.restores, cuts=load.cuts, online=load.online)
 
 
 def wished(load: Load) -> State:
@@ -86,9 +86,8 @@ def declined(load: Load) -> State:
 def without_volume(load: Load) -> State:
     """Nobody ever wished for the volume."""
     state = idle(load)
-    return with_array(
-        with_volume(state, VolumeKeys(None, None, None, None)), Array(data=0, room=load.room, cuts=load.cuts)
-    )
+    array = Array(data=0, room=load.room, online=load.online, cuts=load.cuts)
+    return with_array(with_volume(state, VolumeKeys(None, None, None, None)), array)
 
 
 STARTS = {

@@ -55,8 +55,8 @@ class NodeKeys(NamedTuple):
     """Epoch, boot."""
     status: tuple[int, int] | None = None
     """Phase, epoch."""
-    connection: tuple[int, int, int] | None = None
-    """Epoch, boot, phase."""
+    connection: tuple[int, int, int, int] | None = None
+    """Epoch, boot, phase, size."""
 
     @property
     def wanted(self) -> bool:
@@ -112,6 +112,8 @@ class Op(NamedTuple):
     """Keys that the recording transaction compares."""
     generation: int = 0
     """Of the volume's wish, as the planner saw it."""
+    size: int = 0
+    """In the node's connection, as it saw it."""
     landed: bool = False
     dirty: int = 0
     """Those of them that were written since the plan was made: the record will be refused."""
@@ -128,6 +130,8 @@ class Host(NamedTuple):
     fenced: bool = False
     """Ghost: there was a fence of the present boot, whatever has become of the key."""
     op: Op | None = None
+    size: int = 0
+    """GiB of the volume when the device was made or extended: the daemon's note."""
     restores: bool = False
     """At power on the host itself logs in again to what was connected (R11)."""
     asleep: int = 0
@@ -151,6 +155,8 @@ class Array(NamedTuple):
     """GiB. It refuses to make anything bigger."""
     cuts: bool = True
     """Who is not mapped can't write, whatever device is there. Else only the host's own end helps."""
+    online: bool = False
+    """It can extend what somebody holds."""
     keep: bool = True
     """Ghost: the last wish that was there said `retain`."""
 
@@ -256,10 +262,11 @@ def existing_volume() -> VolumeKeys:
     return VolumeKeys(Spec(1, False), Record(1), (), VolumeStatus(AVAILABLE, 1, ()))
 
 
-def first_state(budget: Budget, *, restores: bool = False, cuts: bool = True) -> State:
+def first_state(budget: Budget, *, restores: bool = False, cuts: bool = True, online: bool = False) -> State:
     """Both nodes up and published, nothing wished."""
     node, host = NodeKeys(boot=1), Host(restores=restores)
-    return State((node, node), existing_volume(), (host, host), Array(used=True, cuts=cuts), Controller(), budget)
+    array = Array(used=True, cuts=cuts, online=online)
+    return State((node, node), existing_volume(), (host, host), array, Controller(), budget)
 
 
 # --- keys as bits --------------------------------------------------------------------------------------------------------

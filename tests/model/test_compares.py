@@ -9,6 +9,7 @@ no longer right. Keys that guard each other are left out together as well: TOGET
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 
@@ -45,6 +46,7 @@ NOT_CAUGHT = {
     "compared before the call; nobody else writes it while the call is on its way, but by hand": (
         "CONNECT_EXPORT commits GRANT VOLUME RECORD CONNECTION",
         "CONNECT commits CLAIM ATTACHMENT CONNECTION",
+        "EXTEND_DEVICE commits CLAIM ATTACHMENT CONNECTION",
         "CREATE commits GRANT VOLUME RECORD",
         "EXTEND commits GRANT VOLUME RECORD",
         "DELETE commits GRANT VOLUME RECORD",
@@ -76,6 +78,9 @@ NOT_CAUGHT = {
     ),
     "a device that is here already stays of its epoch; no disconnect of it begins while the call is on its way": (
         "ADD_PATHS confirms DESIRED_ATTACHMENT DESIRED_NODE CLAIM ATTACHMENT CONNECTION FENCE",
+    ),
+    "a device that looks at its size stays what it is; where it is gone nothing comes of it": (
+        "EXTEND_DEVICE confirms DESIRED_ATTACHMENT DESIRED_NODE CLAIM ATTACHMENT CONNECTION FENCE",
     ),
     "what this records, the number of paths, is not in the model": ("ADD_PATHS commits ATTACHMENT",),
     "the claim, which is compared, goes before the status changes": ("CONNECT confirms ATTACHMENT",),
@@ -135,6 +140,7 @@ LOADS = (
     one_key("without volume", nodes=1, specs=2, sizes=(1, 2)),
     one_key("without volume", nodes=1, specs=2, wishes=1),
     one_key("attached", nodes=1, specs=1, wishes=1, sizes=(1, 2)),
+    replace(one_key("attached", nodes=1, specs=1, wishes=1, sizes=(1, 2)), online=True),
 )
 
 Left = tuple[str, str, str]

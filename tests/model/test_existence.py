@@ -26,6 +26,17 @@ LOADS = {
     "two sizes, an outdated cache": Load(Budget(specs=2, stale=1), NEW, nodes=1, sizes=BOTH_SIZES, lag="one"),
 }
 
+ONLINE = {
+    "attached": Load(Budget(specs=2, wishes=1), NEW, nodes=1, sizes=BOTH_SIZES, online=True),
+    "and detached": Load(Budget(specs=2, wishes=2), NEW, nodes=1, sizes=BOTH_SIZES, online=True),
+    "and a power cut": Load(Budget(specs=2, wishes=1, power=1), NEW, nodes=1, sizes=BOTH_SIZES, online=True),
+    "and a fence": Load(Budget(specs=2, wishes=1, partitions=1, fences=1), NEW, nodes=1, sizes=BOTH_SIZES, online=True),
+    "and a deletion by hand": Load(Budget(specs=2, wishes=1, deletions=1), NEW, nodes=1, sizes=BOTH_SIZES, online=True),
+    "and an outdated cache": Load(
+        Budget(specs=2, wishes=1, stale=1), NEW, nodes=1, sizes=BOTH_SIZES, online=True, lag="one"
+    ),
+}
+
 FULL_ARRAYS = {
     "no room for more": Load(Budget(specs=3, wishes=1), NEW, nodes=1, sizes=BOTH_SIZES, room=1),
     "room for some": Load(Budget(specs=3), NEW, nodes=1, sizes=(1, 2, 3), room=2),
@@ -36,6 +47,14 @@ FULL_ARRAYS = {
 @pytest.mark.parametrize("load", LOADS.values(), ids=LOADS)
 def test_it_holds(load: Load) -> None:
     """No data lost, nothing deleted or extended under a node, and it settles."""
+    report = Search(load).run()
+    print(report)
+    assert not report.counts, str(report)
+
+
+@pytest.mark.parametrize("load", ONLINE.values(), ids=ONLINE)
+def test_what_is_held_grows_and_its_node_hears_of_it(load: Load) -> None:
+    """Where the driver can: the connection and the device have the new size in the end, and nothing else changes."""
     report = Search(load).run()
     print(report)
     assert not report.counts, str(report)

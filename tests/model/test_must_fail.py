@@ -122,6 +122,16 @@ VOLUME_VARIANTS = {
         variants.ForgetsOnDelete, Load(Budget(specs=2, wishes=1), "without volume", nodes=1), DATA_LOST
     ),
     "users do not wait": missing(variants.UsersDoNotWait, Load(Budget(specs=3), "without volume", nodes=1), DATA_LOST),
+    "a connection keeps its size": missing(
+        variants.NeverTellsOfGrowth,
+        Load(Budget(specs=2, wishes=1), "without volume", nodes=1, sizes=(1, 2), online=True),
+        STUCK,
+    ),
+    "a device keeps its size": missing(
+        variants.NeverLooksAtTheSize,
+        Load(Budget(specs=2, wishes=1), "without volume", nodes=1, sizes=(1, 2), online=True),
+        STUCK,
+    ),
     "keeps refused extensions": missing(
         variants.KeepsRefusedExtensions,
         Load(Budget(specs=3, wishes=1), "without volume", nodes=1, sizes=(1, 2), room=1),

@@ -18,6 +18,7 @@ from tests.model.state import (
     OFF,
     OPEN,
     RELEASED,
+    Spec,
     State,
     with_array,
     with_host,
@@ -117,6 +118,13 @@ def without_export() -> State:
     return with_array(state, state.array._replace(target=False, maps=(0, 0)))
 
 
+def outgrown() -> State:
+    """Attached, and a bigger size is wished for. A fifth write is the node's word of it: the model's status has no size."""
+    state = attached(LOAD)
+    state = with_array(state, state.array._replace(online=True))
+    return with_volume(state, state.volume._replace(spec=Spec(2, False, 2)))
+
+
 SEQUENCES: dict[str, tuple[Callable[[], State], int]] = {
     "attach": (lambda: wished(LOAD), 4),
     "detach": (lambda: unwished(attached(LOAD)), 4),
@@ -136,6 +144,7 @@ SEQUENCES: dict[str, tuple[Callable[[], State], int]] = {
     "connection deleted by hand": (lambda: but(connection=None), 1),
     "nodes/N deleted by hand": (lambda: but(boot=0), 1),
     "claims and attachments deleted by hand": (lambda: but(claim=None, status=None), 2),
+    "extended while attached": (outgrown, 4),
     "export lost at the array": (without_export, 0),
     "grants/V deleted by hand": (lambda: but_volume(grant=None), 1),
     "volumes/V deleted by hand": (lambda: but_volume(status=None), 2),

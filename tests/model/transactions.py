@@ -85,7 +85,7 @@ class Transactions:
         keys = state.nodes[move.node]
         connection = seen.nodes[move.node].connection
         if connection:
-            keys = keys._replace(connection=(connection[0], connection[1], REVOKED))
+            keys = keys._replace(connection=(connection[0], connection[1], REVOKED, connection[3]))
         if move.copies_fence:
             others = (boot for boot in keys.fenced if boot != move.boot)
             copied = (boot for boot in seen.nodes[move.node].fences if boot == move.boot)

@@ -411,6 +411,26 @@ class ExtendsHeld(Rules):
         return step
 
 
+class NeverTellsOfGrowth(Rules):
+    """The connection of a volume that grew stays as it was."""
+
+    def plan_volume(self, view: VolumeView) -> Step | None:
+        nodes = {
+            name: replace(node, connection=node.connection._replace(size_gib=None))
+            if isinstance(node.connection, ConnectionView)
+            else node
+            for name, node in view.nodes.items()
+        }
+        return plan_volume(replace(view, nodes=nodes)).step
+
+
+class NeverLooksAtTheSize(Rules):
+    """The node does not tell its device that the volume grew."""
+
+    def plan_node(self, view: AttachmentView) -> Step | None:
+        return plan_node(replace(view, size_gib=None))
+
+
 class KeepsRefusedExtensions(Rules):
     """An extension that the driver refused stays in the record, and is tried again with each new wish."""
 

@@ -120,7 +120,7 @@ class World:
             return
         if calls:
             dirty = self._dirt(picture.outdated & move.commits)
-            op = Op(move.code, move.node, move.epoch, move.boot, move.commits, move.generation, dirty=dirty)
+            op = Op(move.code, move.node, move.epoch, move.boot, move.commits, move.generation, move.size, dirty=dirty)
             broken = checks.disconnect(state, move.node) if move.do is Do.DISCONNECT else ""
             yield Next(Kind.STEP, ACTORS[actor], move.text, _with_op(allowed, actor, op), broken)
         else:

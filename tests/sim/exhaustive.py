@@ -22,7 +22,7 @@ from tests.sim.run import PERIODIC, Result, Run, Scenario
 from tests.sim.script import Act
 from tests.sim.story import Recorder
 
-SHAPE = Shape(controllers=2, nodes=2, arrays=1)
+SHAPE = Shape(controllers=2, nodes=2, arrays=1, extends_online=True)
 DOWN_S = 1.0
 """So long a daemon that was killed is away."""
 UNWISHED_S = 0.3
@@ -153,7 +153,7 @@ class Played:
 
 
 def acts(keyspace: Keyspace) -> dict[str, list[Act]]:
-    """A volume is made, attached, written to, moved, put again, detached and deleted.
+    """A volume is made, attached, written to, extended, moved, put again, detached and deleted.
 
     The user waits for each act's effect, but for one change of mind: it comes when the release is said, and not yet heard.
     """
@@ -164,6 +164,7 @@ def acts(keyspace: Keyspace) -> dict[str, list[Act]]:
         "create": [Act(0.0, volume, b'{"backend": "array1", "size_gib": 1, "on_delete": "delete"}')],
         "attach": [Act(0.0, first, b"{}")],
         "write": [],
+        "grow": [Act(0.0, volume, b'{"backend": "array1", "size_gib": 2, "on_delete": "delete"}')],
         "move": [Act(0.0, first, None), Act(0.0, second, b"{}")],
         "again": [Act(0.0, second, None), Act(0.0035, second, b"{}")],
         "detach": [Act(0.0, second, None)],

@@ -62,6 +62,8 @@ class Shape:
     controllers: int = 2
     nodes: int = 3
     arrays: int = 2
+    extends_online: bool = False
+    """Whether the arrays extend what is attached."""
 
 
 class Daemon:
@@ -127,6 +129,8 @@ class Fleet:
         self.etcd = FakeEtcd(self.clock)
         self.audit = Audit(self.clock.now, self._happened)
         self.arrays = {name: FakeArray(name, self.audit) for name in _names("array", self.shape.arrays)}
+        for array in self.arrays.values():
+            array.extends_online = self.shape.extends_online
         self.hosts = {
             name: FakeHost(name, [*self.arrays.values()], self.audit) for name in _names("n", self.shape.nodes)
         }
@@ -180,6 +184,12 @@ class Fleet:
     def mapped(self, uid: str) -> Sequence[str]:
         reach = {initiator for array in self.arrays.values() for each, initiator in array.exposures() if each == uid}
         return [name for name, host in self.hosts.items() if host.initiator in reach]
+
+    def size_gib(self, node: str, uid: str) -> int:
+        return next((device.size_gib for device in self.hosts[node].devices.values() if device.uid == uid), 0)
+
+    def extends_online(self) -> bool:
+        return self.shape.extends_online
 
     def boot(self, node: str) -> str:
         return self.hosts[node].tmpfs.get("boot", "")

@@ -51,6 +51,14 @@ class Hosts(Protocol):
         """Nodes whose host can reach it now."""
         ...
 
+    def size_gib(self, node: str, uid: str) -> int:
+        """What the node's device of this volume measures; 0: it has none."""
+        ...
+
+    def extends_online(self) -> bool:
+        """Whether the arrays extend what is attached."""
+        ...
+
     def boot(self, node: str) -> str:
         """The boot that the node's daemon would give as its own now."""
         ...

@@ -26,6 +26,7 @@ from schema.models import (
     VolumeSpec,
     VolumeStatus,
 )
+from tests.fakes.array import GIB
 from tests.sim.invariants import Hosts
 
 Values = Mapping[Key, BaseModel]
@@ -39,12 +40,13 @@ class Attachment:
     connection: str
     claimed: bool
     said: str
-    device: bool
+    device_gib: int
+    """0: there is none."""
     mapped: bool
     mode: str
 
 
-NOTHING = Attachment("", "", False, "", False, False, "")
+NOTHING = Attachment("", "", False, "", 0, False, "")
 
 
 def unsettled(values: Values, hosts: Hosts, nodes: Iterable[str], backends: Iterable[str]) -> list[str]:
@@ -53,7 +55,7 @@ def unsettled(values: Values, hosts: Hosts, nodes: Iterable[str], backends: Iter
     volumes = {key.names[0] for key in values if key.family in (Family.DESIRED_VOLUME, Family.RECORD, Family.GRANT)}
     volumes |= {key.volume for key in values if key.volume}
     for volume in sorted(volumes):
-        faults += _volume_faults(values, volume)
+        faults += _volume_faults(values, volume, online=hosts.extends_online())
         for node in nodes:
             wished = _wished(values, node, volume)
             there, due = seen(values, hosts, node, volume), wished or NOTHING
@@ -89,7 +91,9 @@ def _wished(values: Values, node: str, volume: str) -> Attachment | None:
     mode = wish.mode
     if isinstance(verdict, Verdict) and verdict.conditions[0].reason == "ModeDiffers":
         mode = "rw" if wish.mode == "ro" else "ro"
-    return Attachment("ready", "ready", True, "Attached", True, True, mode)
+    record = values.get(Key(Family.RECORD, (volume,)))
+    size_gib = record.size_gib if isinstance(record, Record) else 0
+    return Attachment("ready", "ready", True, "Attached", size_gib, True, mode)
 
 
 def seen(values: Values, hosts: Hosts, node: str, volume: str) -> Attachment:
@@ -102,19 +106,21 @@ def seen(values: Values, hosts: Hosts, node: str, volume: str) -> Attachment:
     epoch = holder.epoch if holder else 0
     connection, claim = values.get(Key(Family.CONNECTION, pair)), values.get(Key(Family.CLAIM, pair))
     status = values.get(Key(Family.ATTACHMENT, pair))
-    said = ""
+    said, size_gib = "", hosts.size_gib(node, uid)
     if isinstance(status, AttachmentStatus):
         said = status.phase.value
         if status.phase is AttachmentPhase.ATTACHED and status.epoch != epoch:
             said += "?"
         elif status.conditions:
             said += f" ({status.conditions[0].reason})"
+        elif status.phase is AttachmentPhase.ATTACHED and status.size_bytes != size_gib * GIB:
+            said += f" ({status.size_bytes} bytes)"
     return Attachment(
         granted=holder.phase.value if holder else "",
         connection=connection.phase.value if isinstance(connection, Connection) else "",
         claimed=isinstance(claim, Claim),
         said=said,
-        device=node in hosts.devices(uid),
+        device_gib=size_gib,
         mapped=node in hosts.mapped(uid),
         mode=holder.mode if holder else "",
     )
@@ -129,7 +135,7 @@ def _difference(there: Attachment, due: Attachment) -> str:
     )
 
 
-def _volume_faults(values: Values, volume: str) -> list[str]:
+def _volume_faults(values: Values, volume: str, *, online: bool) -> list[str]:
     spec, record = values.get(Key(Family.DESIRED_VOLUME, (volume,))), values.get(Key(Family.RECORD, (volume,)))
     status = values.get(Key(Family.VOLUME, (volume,)))
     grant = values.get(Key(Family.GRANT, (volume,)))
@@ -148,7 +154,7 @@ def _volume_faults(values: Values, volume: str) -> list[str]:
     due = VolumePhase.AVAILABLE if spec is not None else VolumePhase.RETAINED
     if not isinstance(status, VolumeStatus) or status.phase is not due:
         faults.append(f"volume {volume} is not {due.value}: {getattr(status, 'phase', None)}")
-    if isinstance(spec, VolumeSpec) and not held and record.size_gib != spec.size_gib:
+    if isinstance(spec, VolumeSpec) and (online or not held) and record.size_gib != spec.size_gib:
         faults.append(f"volume {volume} measures {record.size_gib} GiB, not {spec.size_gib}")
     return faults
 

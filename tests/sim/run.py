@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from reconciler.core.mass import DELETES_PAUSED, DETACHES_PAUSED
@@ -27,6 +27,8 @@ QUIET_S = 70.0
 """So long nothing may be written then: longer than every period of the daemons (resync, statistics, verification)."""
 STAGE_S = 0.5
 """What a patient user gives the fleet at least before the next wish."""
+EXTENDS_ONLINE = 0.5
+"""How often arrays extend what is attached."""
 PERIODIC = ("/alive/", "/leaders/")
 
 
@@ -65,7 +67,9 @@ def scenario_of(seed: int) -> Scenario:
     author = Author(rng, fleet.keyspace, fleet.nodes, [*fleet.arrays], rng.choice((1, 2, 3)), CHAOS_S)
     acts = author.write(rng.randint(4, 30))
     drawn = draw(rng, rng.randint(1, 14), [*fleet.daemons], fleet.nodes, [*fleet.arrays], CHAOS_S)
-    return Scenario(str(seed), shape, acts, drawn, rng.choice((0.0, 0.02, 0.1)))
+    preempt = rng.choice((0.0, 0.02, 0.1))
+    shape = replace(shape, extends_online=rng.random() < EXTENDS_ONLINE)
+    return Scenario(str(seed), shape, acts, drawn, preempt)
 
 
 class Run:

@@ -156,7 +156,7 @@ def test_all_faults_are_told_at_once_with_their_lines(write: Write) -> None:
             "7: http.listen: must be text: put it in quotes. Given was a whole number (9753)",
             "8: lock_path: write an absolute path: a daemon's working folder is not where you are",
             "10: deadlines_s.conect: no such setting; did you mean connect? "
-            "(there are: connect, disconnect, inspect, properties, start)",
+            "(there are: connect, disconnect, extend, inspect, properties, start)",
             "environment: BRICKWORK_CONCURRENCY: must be a whole number, as in 8. Given was text (many)",
         ]
     )

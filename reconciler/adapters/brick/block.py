@@ -229,6 +229,13 @@ class Block:
         except OSError as error:
             raise Retryable(f"{node} is there, but can't be read: {error.strerror}") from error
 
+    # --- extend
+
+    def extend(self, target: Target, found: Found) -> None:
+        """os-brick rescans every path, then resizes the map; it wants all of them up, or the map would lose one."""
+        multipath = bool(found.details.get("use_multipath"))
+        self._brick.extend(ways.protocol_of(target), ways.data_of(target), multipath=multipath)
+
     # --- disconnect
 
     def stop_queueing(self, found: Found) -> None:

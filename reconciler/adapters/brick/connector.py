@@ -58,6 +58,11 @@ class BrickConnector:
         params = {"target": asdict(target), "details": _json(details)}
         return Device(**self._call("add_paths", params, self._settings.deadlines_s.connect))
 
+    def extend(self, target: Target, details: Mapping[str, Any] | None) -> Device:
+        """See the port."""
+        params = {"target": asdict(target), "details": _json(details)}
+        return Device(**self._call("extend", params, self._settings.deadlines_s.extend))
+
     def disconnect(self, target: Target, details: Mapping[str, Any] | None, *, flush: bool = True) -> None:
         """See the port."""
         params = {"target": asdict(target), "details": _json(details), "flush": flush}

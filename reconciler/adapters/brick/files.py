@@ -107,6 +107,9 @@ class Files:
         """A loop device keeps the file that it was made with."""
         return False
 
+    def extend(self, target: Target, found: Found) -> None:
+        self._loops.grow(found.device)
+
     def stop_queueing(self, found: Found) -> None:
         """A loop device does not queue."""
 

@@ -95,6 +95,21 @@ class Host:
             way.add_paths(target, found)
             return self._device(way, target, way.find(target, details) or found, connecting=False)
 
+    def extend(self, target: Target, details: Details | None) -> Device:
+        """The device may be in use: it is verified again, and stays as it is when it does not have its new size yet."""
+        if self._noop.takes(target):
+            return self._noop.connect(target)
+        way = self._way(target)
+        found = way.find(target, details)
+        if found is None:
+            raise Retryable(f"no device of volume {target.volume} is on this host")
+        way.extend(target, found)
+        with self._no_link_unless_verified(target):
+            device = self._device(way, replace(target, size_bytes=None), found, connecting=False)
+        if target.size_bytes not in (None, device.size_bytes):
+            raise Retryable(f"{device.device} measures {device.size_bytes} bytes, and the volume {target.size_bytes}")
+        return device
+
     def disconnect(self, target: Target, details: Details | None, *, flush: bool) -> None:
         if self._noop.takes(target):
             return self._noop.disconnect(target)

@@ -38,6 +38,8 @@ _TOOLS = {
     "rbd": ("rbd", "ceph-common"),
 }
 """Without its program a connect would fail after half a minute with "device not found"."""
+_ASKS_LSSCSI = {"iscsi", "iser", "fibre_channel"}
+"""To extend a device."""
 _CLEAN_UP = {
     "iscsi": "_cleanup_connection",
     "iser": "_cleanup_connection",
@@ -85,6 +87,12 @@ class OsBrick:
         if present and protocol in _CLEAN_UP:
             _disable(connector, _CLEAN_UP[protocol])
         return _plain(connector.connect_volume({**copy.deepcopy(dict(data)), **extra}))
+
+    def extend(self, protocol: str, data: Mapping[str, Any], *, multipath: bool) -> None:
+        """`extend_volume`: the host looks how big the device is now."""
+        if protocol in _ASKS_LSSCSI:
+            tools.require("lsscsi", "lsscsi")
+        self._connector(protocol, data, multipath).extend_volume(copy.deepcopy(dict(data)))
 
     def disconnect(
         self, protocol: str, data: Mapping[str, Any], device_info: Mapping[str, Any], *, multipath: bool, force: bool

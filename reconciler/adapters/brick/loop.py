@@ -138,7 +138,8 @@ class Loops:
                     raise IdentityMismatch(
                         f"/dev/{loop.name} was made for this volume, but is not backed by {path} as it is now; it was left as it is"
                     )
-                self._grow(loop, os.fstat(backing).st_size)
+                if sysfs.size_bytes(self._roots, loop.name) != os.fstat(backing).st_size // sysfs.SECTOR * sysfs.SECTOR:
+                    self.grow(loop.name)
                 return loop
             self._refuse_strangers(path, file, mark, read_only)
             return self._configure(backing, path, mark, read_only)
@@ -173,12 +174,10 @@ class Loops:
                 return _read(device, name)
         raise Retryable(f"no loop device could be had for {path}: each free one was taken by somebody else first")
 
-    def _grow(self, loop: Loop, file_size: int) -> None:
+    def grow(self, name: str) -> None:
         """After an extension of the file the device keeps its size until it is told."""
-        wanted = file_size // sysfs.SECTOR * sysfs.SECTOR
-        if sysfs.size_bytes(self._roots, loop.name) != wanted:
-            with self._opened(loop.name, os.O_RDONLY) as device:
-                fcntl.ioctl(device, _SET_CAPACITY)
+        with self._opened(name, os.O_RDONLY) as device:
+            fcntl.ioctl(device, _SET_CAPACITY)
 
     def probe(self) -> None:
         """Try what `attach` needs before it needs a file. Raises Terminal."""

@@ -21,6 +21,7 @@ class Deadlines(BaseModel):
     connect: Seconds = 300
     """os-brick tries an iSCSI login three times, each up to two minutes when a portal is silent."""
     inspect: Seconds = 60
+    extend: Seconds = 120
     disconnect: Seconds = 600
     """Includes writing out what the host has in memory, which for a slow array takes its time."""
 

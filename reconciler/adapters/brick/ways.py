@@ -61,6 +61,10 @@ class Way(Protocol):
         """Whether what is behind the device now is another volume than when the host found it."""
         ...
 
+    def extend(self, target: Target, found: Found) -> None:
+        """Tell the device, in use or not, that its volume may have grown."""
+        ...
+
     def stop_queueing(self, found: Found) -> None:
         """Of a device without any live path: let reads and writes fail instead of wait, if nobody but udev waits for one."""
         ...

@@ -31,6 +31,7 @@ def handlers(host: Host, redactor: Redactor) -> dict[str, Handler]:
         "connect": lambda params: asdict(host.connect(_target(params))),
         "inspect": lambda params: _optional(host.inspect(_target(params), params["details"])),
         "add_paths": lambda params: asdict(host.add_paths(_target(params), params["details"])),
+        "extend": lambda params: asdict(host.extend(_target(params), params["details"])),
         "disconnect": lambda params: host.disconnect(_target(params), params["details"], flush=params["flush"]),
     }
     return {name: _guarded(handler, redactor) for name, handler in table.items()}

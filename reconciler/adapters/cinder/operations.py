@@ -40,6 +40,8 @@ _IDENTIFIERS = {
 }
 _IDENTITIES = ("vol_uuid", "volume_nguid", "wwn", "wwid")
 """Where in conn_info's data drivers tell a device's identity, best first."""
+_SHARES = ("nfs", "smbfs", "glusterfs", "quobyte", "vzstorage", "storage")
+"""Protocols of files on shares."""
 _RATES = tuple(f"{what}_{unit}_sec" for what in ("read", "write", "total") for unit in ("iops", "bytes"))
 
 
@@ -140,6 +142,7 @@ class Operations:
                 "multiattach": any(bool(pool.get("multiattach")) for pool in (self._stats, *pools)),
                 "manage_existing": self._overrides("manage_existing") and self._overrides("manage_existing_get_size"),
                 "extend": self._overrides("extend_volume"),
+                "extend_online": self._overrides("extend_volume") and self._extends_online(protocol, pools),
                 "list_exports": hasattr(self._driver, "list_exports"),  # our own addition to the interface
                 "cuts_access": self._cuts(protocol) if self._cuts_access is None else self._cuts_access,
             },
@@ -162,6 +165,11 @@ class Operations:
         return catalog.cuts_access(
             f"{kind.__module__}.{kind.__qualname__}", protocol, None if helper is None else type(helper).__name__
         )
+
+    def _extends_online(self, protocol: str, pools: Sequence[Mapping[str, Any]]) -> bool:
+        """By what Cinder's scheduler goes by. Drivers of shares do not say so, and refuse what is attached."""
+        told = [stats.get("online_extend_support", True) for stats in (self._stats, *pools)]
+        return protocol not in _SHARES and all(word is not False for word in told)
 
     def _pools(self) -> list[Mapping[str, Any]]:
         return self._stats.get("pools") or [self._stats]

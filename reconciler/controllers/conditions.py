@@ -1,0 +1,60 @@
+"""What a node says of a device in its status."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reconciler.runtime.ports import Busy, Device, IdentityMismatch, PortError, Retryable
+from schema.models import AttachmentPhase, AttachmentStatus, Condition
+
+
+class ExtendFailed(Retryable):
+    """The device does not have the size of its volume yet. It stays usable as it is."""
+
+
+def device_fields(device: Device) -> dict[str, Any]:
+    """What of a verified device goes into the status."""
+    return {
+        "connected": True,
+        "attached": True,
+        "path": device.path,
+        "device": device.device,
+        "identity": device.identity,
+        "size_bytes": device.size_bytes,
+        "read_only": device.read_only,
+        "paths_live": device.paths_live,
+        "paths_total": device.paths_total,
+    }
+
+
+def paths_missing(device: Device, status: AttachmentStatus, now: str, fault: str) -> Condition:
+    """Which paths are missing, and why the last try to add them failed; `since` is kept while any is missing."""
+    live = device.paths_live
+    message = f"{live}/{device.paths_total} paths are live" + ("" if live else ": reads and writes wait or fail")
+    return Condition(
+        type="Degraded",
+        status="True",
+        reason="PathsMissing" if live else "NoPathLive",
+        message=f"{message}; adding the others failed: {fault}" if fault else message,
+        since=next((each.since for each in status.conditions if each.type == "Degraded"), now),
+        observed_generation=status.generation,
+    )
+
+
+def why_not(error: PortError, status: AttachmentStatus, now: str) -> Condition:
+    """The error as a condition; `since` is kept while the reason stays."""
+    detaching = status.phase is AttachmentPhase.ATTACHED
+    reason = type(error).__name__
+    if isinstance(error, Busy):
+        reason = "DeviceBusy"
+    elif isinstance(error, ExtendFailed):
+        reason = "ResizeFailed"
+    elif not isinstance(error, IdentityMismatch):
+        reason = "DisconnectFailed" if detaching else "ConnectFailed"
+    kind = "Verified" if isinstance(error, IdentityMismatch) else "Released" if detaching else "Connected"
+    kind = "Resized" if isinstance(error, ExtendFailed) else kind
+    message = f"{error} ({', '.join(error.holders)})" if isinstance(error, Busy) and error.holders else str(error)
+    since = next((c.since for c in status.conditions if (c.type, c.reason) == (kind, reason)), now)
+    return Condition(
+        type=kind, status="False", reason=reason, message=message, since=since, observed_generation=status.generation
+    )
