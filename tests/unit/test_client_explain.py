@@ -121,6 +121,16 @@ def test_no_controller_leads(world: World) -> None:
     assert "controller (none leads at present): unmap it from web-1 (C5 terminate_connection)" in text
 
 
+def test_a_new_volume_on_a_backend_that_nobody_leads_any_more(world: World) -> None:
+    """Its `backends/lvm` is left over, so no verdict comes: who asks is told all the same, of the volume and its attachment."""
+    world.delete(Family.LEADER, "lvm")
+    world.volume("logs")
+    world.wish("web-1", "logs")
+    text = world.ok("explain", "web-1", "logs")
+    for head in ("volume logs", "attachment web-1/logs"):
+        assert "no controller leads backend lvm: is one running?" in block(text, head)
+
+
 def test_what_the_controller_has_not_said_yet(world: World) -> None:
     """The planner knows the reason before any verdict is written."""
     world.wish("web-9")
