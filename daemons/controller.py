@@ -156,10 +156,12 @@ class ControllerDaemon:
             enqueue=shell.queue.add,
             report=lambda text, error: _log.info(text) if error is None else _log.warning(text),
         )
-        self._election(settings.name, keeper.won, keeper.lost)
+        self._election(settings.name, keeper.won, keeper.lost, near=keeper.near)
         return keeper
 
-    def _election(self, name: str, won: Callable[[], None], lost: Callable[[], None]) -> Election:
+    def _election(
+        self, name: str, won: Callable[[], None], lost: Callable[[], None], near: Callable[[], None] = lambda: None
+    ) -> Election:
         shell = self._shell
         election = Election(
             shell.store,
@@ -170,6 +172,7 @@ class ControllerDaemon:
             shell.clock,
             shell.rng,
             host=socket.gethostname(),
+            on_near=near,
             on_elected=lambda: self._told(name, "leads", won),
             on_lost=lambda: self._told(name, "leads no more", lost),
             report=shell.reporter(f"election {name}"),

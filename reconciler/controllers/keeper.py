@@ -84,6 +84,7 @@ class Keeper:
         self._fault = "not set up yet"
         self._wake = clock.signal()
         self._stopping = False
+        self._near = False
         self._silent = ""
         self._pause_s = OPEN_RETRY_S[0]
 
@@ -110,8 +111,14 @@ class Keeper:
 
     # --- what others tell it
 
+    def near(self) -> None:
+        """Leadership will be here in some seconds: enough to import Cinder."""
+        self._near = True
+        self._wake.set()
+
     def won(self) -> None:
         """Leadership is here: the loop may open."""
+        self._near = False
         self._wake.set()
 
     def lost(self) -> None:
@@ -142,6 +149,7 @@ class Keeper:
     def _pass(self) -> float | None:
         """One look; returns how long to wait (seconds; None: until told)."""
         if self._leadership.guard is None:
+            self._prepare()
             return None
         if self.info is None:
             return self._open()
@@ -159,6 +167,14 @@ class Keeper:
             self._publish(error)
             return SILENT_RETRY_S
         return min(STATS_S, self._audit())
+
+    def _prepare(self) -> None:
+        if self._near:
+            self._near = False
+            try:
+                self.backend.prepare()
+            except PortError as error:
+                self._report(f"backend {self.name} could not be prepared: {error}", error)
 
     def _open(self) -> float:
         """Set the driver up; returns the pause before the next look."""

@@ -66,6 +66,7 @@ class Election:
         host: where we are; shown in the key.
         clock: time and the task.
         rng: jitter of tries after a failure.
+        on_near: called when we will lead after the wait for a predecessor, if the key is not lost over that. It must not wait.
         on_elected: called when we lead. It must not wait, or the end of the term would go unseen.
         on_lost: called first when we lead no more, for whatever reason; returns when what we do as a leader has ended
             for good. While it runs nothing else happens here. If it raises, the task ends with that, and the key is
@@ -85,6 +86,7 @@ class Election:
         rng: random.Random,
         *,
         host: str = "",
+        on_near: Callable[[], None] = lambda: None,
         on_elected: Callable[[], None] = lambda: None,
         on_lost: Callable[[], None] = lambda: None,
         report: Callable[[PortError], None] | None = None,
@@ -95,6 +97,7 @@ class Election:
         self._identity = identity
         self._host = host
         self._clock = clock
+        self._on_near = on_near
         self._on_elected = on_elected
         self._on_lost = on_lost
         self._report = report
@@ -231,6 +234,7 @@ class Election:
     def _wait_for_predecessor(self, term: Term) -> bool:
         """Give the last leader the time in which its calls end. False if we lost the key over that."""
         until = self._clock.now() + (0 if term.orderly else self._session.ttl_s)
+        self._on_near()
         while self._holds(term):
             self._wake.clear()
             left_s = until - self._clock.now()

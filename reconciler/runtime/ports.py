@@ -319,6 +319,11 @@ class Backend(Protocol):
 
     name: str
 
+    def prepare(self) -> None:
+        """Do of `open` what takes its time and touches no array: for who knows that it will open soon. May be left out, and
+        repeated. Raises Unavailable."""
+        ...
+
     def open(self, volumes: Sequence[VolumeData]) -> Opened:
         """Start the worker and set the driver up, with all volumes that this backend has (drivers look at them in their set-up).
         Exports of volumes that have holders are made sure of (`ensure_export`: a rebooted target host has lost them).

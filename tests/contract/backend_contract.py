@@ -154,6 +154,18 @@ class BackendContract:
             with pytest.raises(NotOpen):
                 call()
 
+    def test_what_is_prepared_is_not_open_and_opens_as_ever(self, rig: Rig) -> None:
+        backend = rig.backend()
+        backend.prepare()
+        with pytest.raises(NotOpen):
+            backend.describe()
+        backend.prepare()
+        backend.open([])
+        backend.describe()
+        backend.prepare()
+        with pytest.raises(NotOpen):
+            backend.describe()
+
     def test_nothing_works_after_a_kill_until_it_is_open_again(self, backend: Backend) -> None:
         backend.kill()
         for call in everything(backend).values():

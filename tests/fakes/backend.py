@@ -50,6 +50,7 @@ class FakeBackend:
         self.landing: Callable[[str, VolumeData, Export | None], None] = lambda *_: None
         """Told each effect on the array (call, volume, holder) right before it happens."""
         self._is_open = False
+        self._unused = False
 
     @property
     def fault(self) -> Callable[[str], Fault | None]:
@@ -60,6 +61,13 @@ class FakeBackend:
     def fault(self, fault: Callable[[str], Fault | None]) -> None:
         self.child.fault = fault
 
+    def prepare(self) -> None:
+        if not (self._unused and self.child.running):
+            self.child.kill()
+            self._is_open = False
+            self.child.start()
+            self._unused = True
+
     def open(self, volumes: Sequence[VolumeData]) -> Opened:
         def act(step: Step) -> Opened:
             info = self._info()
@@ -69,9 +77,8 @@ class FakeBackend:
             self._is_open = True
             return Opened(info)
 
-        self.child.kill()
-        self._is_open = False
-        self.child.start()
+        self.prepare()
+        self._unused = False
         try:
             return self.child.call("open", act, self.open_deadline_s)
         except UnknownOutcome as error:

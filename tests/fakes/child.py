@@ -77,9 +77,13 @@ class FakeChild:
         self._until_s = FOREVER
         self._keeping_until_s = FOREVER
 
+    @property
+    def running(self) -> bool:
+        return self._worker is not None and not self._worker.dead
+
     def start(self) -> None:
         """Start a worker, unless one runs."""
-        if self._worker is None or self._worker.dead:
+        if not self.running:
             self._worker = Process(f"{self._clock.name}.{self.name}", self._clock.scheduler)
             self._clock.children = [child for child in self._clock.children if not child.dead] + [self._worker]
             self._keeping_until_s = FOREVER

@@ -105,6 +105,8 @@ class CinderBackend:
         self._state_folder = state_folder
         self._opening = threading.Lock()
         self._kills = 0
+        self._unused = False
+        """The worker has done nothing yet but import Cinder."""
         self._child = Child(
             "reconciler.adapters.cinder.worker",
             name=f"backend {settings.name}",
@@ -113,21 +115,21 @@ class CinderBackend:
             log=log,
         )
 
+    def prepare(self) -> None:
+        with self._opening:
+            self._start_anew()
+
     def open(self, volumes: Sequence[VolumeData]) -> Opened:
         with self._opening:
-            kills = self._kills
-            self._child.kill()
-            deadlines = self._settings.deadlines_s
-            self._child.start(deadlines.start)
-            if kills != self._kills:  # `kill` came before there was a process, and means this one too
-                self._child.kill()
+            self._start_anew()
+            self._unused = False
             params = {
                 "settings": self._settings.model_dump(mode="json", exclude={"deadlines_s"}),
                 "state_folder": str(self._state_folder.absolute()),
                 "volumes": [_to_json(volume) for volume in volumes],
             }
             try:
-                result = self._child.call("open", params, deadlines.open)
+                result = self._child.call("open", params, self._settings.deadlines_s.open)
             except UnknownOutcome as error:
                 raise Unavailable(f"the set-up did not end: {error}") from error
             except PortError:
@@ -135,6 +137,17 @@ class CinderBackend:
                 raise
         changed = {volume: _to_reply(reply) for volume, reply in result["changed"].items()}
         return Opened(_to_info(result["info"]), changed)
+
+    def _start_anew(self) -> None:
+        """See to it that there is a worker that has done nothing yet."""
+        if self._unused and self._child.running:
+            return
+        kills = self._kills
+        self._child.kill()
+        self._child.start(self._settings.deadlines_s.start)
+        if kills != self._kills:  # `kill` came before there was a process, and means this one too
+            self._child.kill()
+        self._unused = True
 
     def describe(self) -> BackendInfo:
         try:
