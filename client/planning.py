@@ -122,9 +122,7 @@ def node_step(known: Known, node: str, volume: str) -> Step | None:
     if not isinstance(record, NodeRecord):
         return None
     status = known.value(Key(Family.ATTACHMENT, (node, volume)), AttachmentStatus)
-    there = isinstance(status, AttachmentStatus) and (
-        status.phase in (AttachmentPhase.ATTACHED, AttachmentPhase.DETACHING) or status.connected
-    )
+    there = isinstance(status, AttachmentStatus) and (status.phase is AttachmentPhase.ATTACHED or status.connected)
     view = attachment_view(known.see, node, volume, record.boot, OnHost.PRESENT if there else OnHost.ABSENT)
     paused = facts.says(known, Key(Family.ATTACHMENT, (node, volume)), DETACHES_PAUSED) if view.wish is None else ""
     return plan_node(replace(view, paused=paused))

@@ -35,8 +35,6 @@ class Exit(IntEnum):
     """The settings (or the command line) are wrong; every fault was printed."""
     REFUSED = 3
     """Something about this host or installation: another instance runs, no rights, a taken port, a foreign package."""
-    LOST = 4
-    """The daemon ended itself so that its supervisor starts it anew: leadership lost, a thread died, a log-in refused for good."""
     AT_ONCE = 5
     """Asked to stop a second time."""
 

@@ -34,7 +34,9 @@ Seconds = Annotated[float, Field(gt=0, le=86_400)]
 class Section(BaseModel):
     """What all parts have in common. `repr` hides secrets, so that settings may be logged."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, hide_input_in_errors=True
+    )
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
         return list(self.shown().items())

@@ -133,7 +133,6 @@ class Claim(Stored):
 class AttachmentPhase(StrEnum):
     ATTACHING = "Attaching"
     ATTACHED = "Attached"
-    DETACHING = "Detaching"
     RELEASED = "Released"
 
 

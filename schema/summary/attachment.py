@@ -14,7 +14,7 @@ def summarise_attachment(facts: AttachmentFacts) -> AttachmentSummary:
     case = Case(facts)
     finding = find(case)
     status, holder = case.status, case.holder
-    with_device = status is not None and status.phase in (AttachmentPhase.ATTACHED, AttachmentPhase.DETACHING)
+    with_device = status is not None and status.phase is AttachmentPhase.ATTACHED
     epochs = [known.epoch for known in (holder, case.claim, status) if known is not None]
     return AttachmentSummary(
         node=facts.node,

@@ -18,7 +18,7 @@ from schema.models import (
 from schema.summary.reasons import MEANING, complaint, verdict_on
 from schema.summary.terms import AttachmentFacts
 
-HAS_DEVICE = (AttachmentPhase.ATTACHING, AttachmentPhase.ATTACHED, AttachmentPhase.DETACHING)
+HAS_DEVICE = (AttachmentPhase.ATTACHING, AttachmentPhase.ATTACHED)
 """What a node says while there may be a device."""
 
 

@@ -34,7 +34,7 @@ def claim(epoch: int = 5, boot: str = "b1") -> Claim:
 
 
 def status(phase: str, *conditions: Condition, epoch: int = 5, **more: Any) -> AttachmentStatus:
-    there = phase in ("Attached", "Detaching")
+    there = phase == "Attached"
     path = {"path": "/dev/brickwork/data", "device": "/dev/sdb"} if there else {}
     given: dict[str, Any] = {"connected": there, "attached": there, **path, **more}
     return AttachmentStatus(

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from daemons.commandline import settings_from
 from daemons.process import Exit, Refused
 from daemons.settings import SETTINGS_OF, ControllerSettings, FenceAgentSettings, NodeSettings, SettingsError, load
 from reconciler.adapters.brick.settings import ConnectorSettings
+from reconciler.adapters.cinder.backend import BackendSettings
 
 CANARY = "canary-5f3a"
 LVM = "cinder.volume.drivers.lvm.LVMVolumeDriver"
@@ -290,6 +291,17 @@ def test_no_representation_shows_a_secret(write: Write) -> None:
     settings = load("controller", path, {})
     assert settings.backends["a"].options["san_password"] == CANARY
     assert CANARY not in f"{settings!r} {settings} {settings.shown()}"
+    backend = settings.backends["a"]
+    assert CANARY not in f"{backend!r} {backend} {[backend]}"
+
+
+def test_no_error_shows_a_secret() -> None:
+    """Neither of a backend's settings by themselves, as its worker reads them, nor of a daemon's."""
+    backend = {"name": "a", "options": {"san_password": CANARY}, "unknown": CANARY}
+    for model, given in ((BackendSettings, backend), (ControllerSettings, {"name": "c", "backends": {"a": backend}})):
+        with pytest.raises(ValidationError) as fault:
+            model.model_validate(given)
+        assert CANARY not in f"{fault.value} {fault.value!r}"
 
 
 # --- the command line

@@ -119,7 +119,6 @@ TABLE: list[tuple[str, str, str, dict[str, Any]]] = [
     # the wish changes on the way
     ("Unexporting", "Unmapping", "controller", {"wish": None, "holders": EXPORTING}),
     ("Detaching", "Releasing", "node web-1", {"wish": None, "holders": READY}),
-    ("Detaching", "Disconnecting", "node web-1", {"holders": READY, "claim": claim(), "status": status("Detaching")}),
     ("Released", "Released", "controller", {"holders": READY, "status": status("Released")}),
     ("Unexporting", "Unmapping", "controller", {"holders": REVOKED, "status": status("Released")}),
     ("Pending", "WaitingForController", "controller", {"status": status("Released")}),
@@ -191,7 +190,7 @@ TABLE: list[tuple[str, str, str, dict[str, Any]]] = [
     }),
     ("Detaching", "DisconnectFailed", "node web-1", {
         "wish": None, "holders": READY, "claim": claim(),
-        "status": status("Detaching", condition("Released", "DisconnectFailed"), next_try=SINCE),
+        "status": status("Attached", condition("Released", "DisconnectFailed"), next_try=SINCE),
     }),
     ("Blocked", "DetachesPaused", "operator", {
         "wish": None, "holders": READY, "claim": claim(), "status": status("Attached", PAUSED),
@@ -200,7 +199,7 @@ TABLE: list[tuple[str, str, str, dict[str, Any]]] = [
         "wish": None, "holders": READY, "claim": claim(), "status": status("Attached", BUSY),
     }),
     ("Blocked", "DeviceBusy", "whoever uses it on node web-1", {
-        "holders": REVOKED, "claim": claim(), "status": status("Detaching", BUSY),
+        "holders": REVOKED, "claim": claim(), "status": status("Attached", BUSY),
     }),
     ("Attached", "Attached", "", {"holders": READY, "claim": claim(), "status": status("Attached", BUSY)}),
     ("Released", "Released", "controller", {"wish": None, "holders": READY, "status": status("Released", BUSY)}),

@@ -55,13 +55,14 @@ class Deadlines(BaseModel):
 class BackendSettings(BaseModel):
     """One backend: a driver with its options, or a section of a cinder.conf that exists already."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,252}$")
     driver: str | None = None
     """Class path, as in Cinder's `volume_driver`."""
-    options: Mapping[str, Any] = {}
-    """The driver's options as in cinder.conf, lists and mappings as such. `$name` refers to another option."""
+    options: Mapping[str, Any] = Field(default={}, repr=False)
+    """The driver's options as in cinder.conf, lists and mappings as such. `$name` refers to another option. May hold passwords, so
+    it is left out wherever settings are shown."""
     cinder_conf: Path | None = None
     section: str | None = None
     """In `cinder_conf`; else the backend's name."""
