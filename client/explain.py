@@ -15,7 +15,7 @@ from client.remedies import Place, remedy
 from client.session import Session
 from reconciler.core.steps import Plan
 from schema.keys import Family, Key
-from schema.models import Claim, Holder, NodeRecord, VolumeStatus
+from schema.models import Alive, Claim, Holder, NodeRecord, VolumeStatus
 from schema.summary import AttachmentSummary, State, VolumeState, VolumeSummary
 
 SETTLED = (State.ATTACHED, State.DETACHED, VolumeState.AVAILABLE, VolumeState.RETAINED, VolumeState.ABSENT)
@@ -39,6 +39,8 @@ def explain(session: Session, names: tuple[str, ...]) -> None:
     told = facts.volume(known, volume)
     if (told.state is VolumeState.ABSENT and not nodes) or (node and node not in nodes):
         raise _unknown(reader, node, volume)
+    if session.is_full():
+        _tell_full()
     explaining = _Explaining(session, known, volume, nodes)
     explaining.volume(told)
     for each in _concerned(node, nodes, told.holders):
@@ -146,6 +148,9 @@ class _Explaining:
         if told.reason == "HeldBy" and self.known.see(Key(Family.NODE, (node,))) is None and node:
             _line("note", f"{node} has not published itself, and gets no volume before it has (NodeUnknown)")
             reasons["NodeUnknown"] = None
+        if rival := self._rival(node):
+            _line("note", f"another host takes itself for {node}: {rival} (DuplicateNode)")
+            reasons["DuplicateNode"] = None
         other = next((holder.node for holder in self._holders() if holder.node != node), "")
         place = Place(self.prefix, node, self.name, self.backend, self._boot(node), other)
         closer = {} if node else {"Malformed": "MalformedVolume"}
@@ -174,9 +179,25 @@ class _Explaining:
             return claim.boot
         return held or (record.boot if isinstance(record, NodeRecord) else "")
 
+    def _rival(self, node: str) -> str:
+        alive = self.known.value(Key(Family.ALIVE, (node,)), Alive) if node else None
+        return alive.rival if isinstance(alive, Alive) else ""
+
     def _holders(self) -> tuple[Holder, ...]:
         status = self.known.value(Key(Family.VOLUME, (self.name,)), VolumeStatus)
         return status.holders if isinstance(status, VolumeStatus) else ()
+
+
+def _tell_full() -> None:
+    """No key can tell of it: not even the daemons can write."""
+    click.echo("etcd: full (NoSpace)")
+    _line(
+        "why",
+        "it takes no writes, so what follows may be behind: daemons can't say what they did, and begin nothing new",
+    )
+    for index, text in enumerate(remedy("NoSpace", Place(""))):
+        _line("" if index else "remedy", text)
+    click.echo()
 
 
 def _reason(told: VolumeSummary | AttachmentSummary) -> str:

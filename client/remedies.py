@@ -23,6 +23,7 @@ class Place:
 
 
 _LOOK = "look at it: ssh {node} systemctl status brickwork-node"
+_SLOW = ("if it stays so, see what keeps {node} from it: ssh {node} curl -s localhost:9753/readyz",)
 _FENCE = "  brickctl fence {node} --boot {boot} --why 'host is dead' --evidence 'HOW YOU KNOW'"
 _NOT_ON_SILENCE = "never state it on silence alone: a host that is merely cut off still writes, and data would be lost"
 _NODE_AWAY = (
@@ -110,6 +111,10 @@ REMEDIES: dict[str, tuple[str, ...]] = {
         "  iSCSI: echo InitiatorName=$(iscsi-iname) > /etc/iscsi/initiatorname.iscsi; systemctl restart iscsid brickwork-node",
         "  NVMe: nvme gen-hostnqn > /etc/nvme/hostnqn; uuidgen > /etc/nvme/hostid; systemctl restart brickwork-node",
     ),
+    "DuplicateNode": (
+        "a clone of {node}, most likely, or another host whose settings say node: {node}. It does nothing, and {node} works on",
+        "on that other host: systemctl stop brickwork-node; rm -r /var/lib/brickwork/node; put the settings right; start it again",
+    ),
     "Cordoned": (
         "see the cordons: brickctl describe node {node}",
         "take each back once its reason is gone: brickctl uncordon {node} --label LABEL",
@@ -119,6 +124,7 @@ REMEDIES: dict[str, tuple[str, ...]] = {
         "see the drains: brickctl describe node {node}",
         "take each back once its reason is gone: brickctl undrain {node} --label LABEL",
     ),
+    **dict.fromkeys(("WaitingForNode", "Connecting", "Disconnecting", "Releasing"), _SLOW),
     # the volume
     "HeldBy": (
         "it waits as designed: one node at a time",
@@ -177,8 +183,12 @@ REMEDIES: dict[str, tuple[str, ...]] = {
         "restore records/, grants/, volumes/ and connections/ of {volume} from a backup of etcd",
         "without one: brickctl detach {node} {volume}, then take the volume on the array over again by a spec with import",
     ),
+    "NoSpace": (
+        "free space: etcdctl compact REVISION, then etcdctl defrag; or raise --quota-backend-bytes",
+        "then end the alarm, and all goes on by itself: etcdctl alarm disarm",
+    ),
     "WaitingForController": (
-        "is a controller running? systemctl status brickwork-controller",
+        "is a controller running? systemctl status brickwork-controller; what keeps it: curl -s localhost:9752/readyz",
         "who leads: etcdctl get --prefix {prefix}leaders/",
     ),
 }

@@ -28,6 +28,8 @@ class Session:
     clock: Clock = field(default_factory=SystemClock)
     interactive: Callable[[], bool] = _somebody_is_there
     """Whether somebody is there to be asked."""
+    is_full: Callable[[], bool] = lambda: False
+    """Whether the store takes no more writes for want of space."""
     _end: Callable[[], None] | None = None
 
     @property
@@ -38,7 +40,7 @@ class Session:
     def store(self) -> Store:
         """The store, dialled at first use, so that `--help` and faults in a manifest need none."""
         if self.given_store is None:
-            self.given_store, self._end = dial(self.settings, self.interactive)
+            self.given_store, self.is_full, self._end = dial(self.settings, self.interactive)
         return self.given_store
 
     def close(self) -> None:
@@ -47,8 +49,12 @@ class Session:
             self._end()
 
 
-def dial(settings: Settings, interactive: Callable[[], bool]) -> tuple[Store, Callable[[], None]]:
-    """Connect; the store, which itself tries again until `connect_timeout_s` is over, and how to close it."""
+Dialled = tuple[Store, Callable[[], bool], Callable[[], None]]
+
+
+def dial(settings: Settings, interactive: Callable[[], bool]) -> Dialled:
+    """Connect; the store, which itself tries again until `connect_timeout_s` is over, whether it is full, and how to close
+    it."""
     from reconciler.adapters.etcd.settings import EtcdSettings
     from reconciler.adapters.etcd.store import EtcdStore
 
@@ -72,7 +78,7 @@ def dial(settings: Settings, interactive: Callable[[], bool]) -> tuple[Store, Ca
     except Unavailable as error:
         store.close()
         raise Unreachable(str(error)) from None
-    return store, store.close
+    return store, store.is_full, store.close
 
 
 def _probe(store: Store, prefix: str) -> None:

@@ -14,6 +14,7 @@ import structlog
 
 from daemons.process import Exit, Refused
 from daemons.settings import CommonSettings
+from reconciler.core.mass import ASK_ALWAYS, MassRule
 from reconciler.core.steps import Step
 from reconciler.runtime.cache import Cache
 from reconciler.runtime.index import Index
@@ -68,7 +69,7 @@ class Assembly(ABC):
         self.queue = WorkQueue(clock, rng, base_s=settings.retry_base_s, cap_s=settings.retry_cap_s)
         self.telemetry.watch_queue("volumes", self.queue)
         self.reflectors: list[Reflector] = []
-        self.hindrances: dict[str, Callable[[], str]] = {"etcd": lambda: self.store.fault}
+        self.hindrances: dict[str, Callable[[], str]] = {"etcd": lambda: self.store.fault or self.store.refusal}
         """What besides silence keeps the daemon from its work: by a name, a sentence or an empty one."""
         self._unsaved = ""
         self.hindrances["state folder"] = lambda: self._unsaved
@@ -113,6 +114,10 @@ class Assembly(ABC):
             _log.warning("store trouble", who=who, kind=type(error).__name__, error=str(error))
 
         return report
+
+    def asking(self, rule: MassRule) -> Callable[[], MassRule]:
+        """The rule for ends of wishes at present: stricter while a store that a person just accepted is new here."""
+        return lambda: ASK_ALWAYS if self.store.newly_accepted else rule
 
     def observe_step(self, volume: str, step: Step, duration_s: float, error: BaseException | None) -> None:
         """Every step leaves one line, and every external call its time."""

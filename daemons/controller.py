@@ -30,7 +30,6 @@ from reconciler.controllers.surroundings import BY_IDENTIFIER, BY_VOLUME, identi
 from reconciler.controllers.vanished import VanishedVolumes
 from reconciler.controllers.volume import VolumeReconciler
 from reconciler.controllers.wishes import WishTimes
-from reconciler.core.mass import MassRule
 from reconciler.runtime.controller import Controller, Result
 from reconciler.runtime.election import Election
 from reconciler.runtime.index import Index
@@ -76,7 +75,7 @@ class ControllerDaemon:
         for name, backend in settings.backends.items():
             self._keepers[name] = self._keeper(backend, backends[name])
         self._cluster = self._election(CLUSTER, self._everything, lambda: None)
-        mass = MassRule(1, 0.0) if shell.store.newly_accepted else settings.mass_delete.rule
+        mass = shell.asking(settings.mass_delete.rule)
         self._volumes = VolumeReconciler(
             store=shell.store,
             cache=shell.cache,

@@ -74,7 +74,7 @@ class Shell(Assembly):
         return None if address is None else Http(address, self.telemetry.registry, self._faults, self._unready)
 
     def _faults(self) -> Mapping[str, str]:
-        """What a person has to decide about; a restart would only forget it."""
+        """What a person has to decide about. A restart helps once the right store is back."""
         return {"etcd": self.store.fault} if self.store.fault else {}
 
     def _unready(self) -> Mapping[str, str]:

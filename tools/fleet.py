@@ -125,6 +125,8 @@ class Fleet:
         self._backends = backends or {"files": {"driver": FILE_DRIVER, "options": options}}
         self._daemons: dict[str, Daemon] = {}
         self._store: EtcdStore | None = None
+        self.root_password = ""
+        """Of etcd's user root, once authentication is on: what `store`, `brickctl` and `etcdctl_run` log in with."""
 
     def __enter__(self) -> Self:
         self.etcd.start()
@@ -165,8 +167,8 @@ class Fleet:
         own = {"name": name, "backends": self._backends, **(settings or {})}
         return self._start(name, "brickwork-controller", own)
 
-    def node(self, name: str, settings: Mapping[str, Any] | None = None) -> Daemon:
-        """Start a node daemon. All nodes are this host, under different ids."""
+    def node(self, name: str, settings: Mapping[str, Any] | None = None, under: Sequence[str] = ()) -> Daemon:
+        """Start a node daemon. All nodes are this host, under different ids. `under`: a command that runs it."""
         place = self.folder / name
         own = {
             "node": name,
@@ -176,7 +178,7 @@ class Fleet:
             "mount_point_base": str(place / "mnt"),
             **(settings or {}),
         }
-        return self._start(name, "brickwork-node", own)
+        return self._start(name, "brickwork-node", own, under)
 
     def fence_agent(self, name: str, command: list[str], settings: Mapping[str, Any] | None = None) -> Daemon:
         """Start a fence agent that runs this command."""
@@ -200,7 +202,7 @@ class Fleet:
         keepers = _children([self._daemons[name].pid for name in daemons or self._daemons])
         return _children(keepers)
 
-    def _start(self, name: str, program: str, own: Mapping[str, Any]) -> Daemon:
+    def _start(self, name: str, program: str, own: Mapping[str, Any], under: Sequence[str] = ()) -> Daemon:
         place = self.folder / name
         place.mkdir(mode=0o700, exist_ok=True)
         settings = {
@@ -214,7 +216,7 @@ class Fleet:
         file = place / "settings.yaml"
         file.write_text(yaml.safe_dump(settings))
         environment = {"BRICKWORK_STATE": "", "BRICKWORK_FLEET": str(self.folder)}
-        daemon = Daemon(name, [str(VENV / program), "--config", str(file)], place / "log", environment)
+        daemon = Daemon(name, [*under, str(VENV / program), "--config", str(file)], place / "log", environment)
         self._daemons[name] = daemon
         return daemon
 
@@ -224,7 +226,8 @@ class Fleet:
     def store(self) -> EtcdStore:
         """A store of the fleet's own, for looking."""
         if self._store is None:
-            self._store = EtcdStore(EtcdSettings(endpoints=(self.etcd.endpoint,)))
+            user = {"user": "root", "password": self.root_password} if self.root_password else {}
+            self._store = EtcdStore(EtcdSettings(endpoints=(self.etcd.endpoint,), **user))
         return self._store
 
     def revision(self) -> int:
@@ -235,9 +238,10 @@ class Fleet:
 
     def brickctl(self, *arguments: str, check: bool = True) -> str:
         """Run brickctl; what it printed."""
+        user = {"BRICKWORK_USER": "root", "BRICKWORK_PASSWORD": self.root_password} if self.root_password else {}
         done = subprocess.run(
             [str(VENV / "brickctl"), *arguments],
-            env={**os.environ, "BRICKWORK_ENDPOINTS": self.etcd.endpoint},
+            env={**os.environ, "BRICKWORK_ENDPOINTS": self.etcd.endpoint, **user},
             capture_output=True,
             text=True,
             check=False,
@@ -248,8 +252,9 @@ class Fleet:
         return done.stdout + done.stderr
 
     def etcdctl_run(self, *arguments: str) -> str:
+        user = ("--user", f"root:{self.root_password}") if self.root_password else ()
         done = subprocess.run(
-            [str(self.etcdctl), "--endpoints", self.etcd.endpoint, *arguments],
+            [str(self.etcdctl), "--endpoints", self.etcd.endpoint, *user, *arguments],
             env={**os.environ, "ETCDCTL_API": "3"},
             capture_output=True,
             text=True,

@@ -60,7 +60,7 @@ class NodeReconciler:
         enqueue: Callable[[str], None],
         failpoint: Callable[[str], None],
         observe_step: Callable[[str, Step, float, BaseException | None], None],
-        mass: MassRule,
+        mass: Callable[[], MassRule],
         tell_paused: Callable[[str, str], None],
         tell_device: Callable[[str, str, bool], None],
         verify_s: float = 15.0,

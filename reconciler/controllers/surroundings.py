@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from reconciler.controllers.vanished import VanishedVolumes
@@ -43,7 +43,9 @@ def identifiers_of(connector: Mapping[str, object]) -> Iterable[str]:
 class Surroundings:
     """Answers from the cache's indexes; nothing here walks all keys."""
 
-    def __init__(self, cache: Cache, keyspace: Keyspace, keepers: Mapping[str, Keeper], mass: MassRule) -> None:
+    def __init__(
+        self, cache: Cache, keyspace: Keyspace, keepers: Mapping[str, Keeper], mass: Callable[[], MassRule]
+    ) -> None:
         self._cache = cache
         self._keyspace = keyspace
         self._keepers = keepers

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from reconciler.controllers.host import Host
 from reconciler.controllers.snapshot import Snapshot
 from reconciler.core.mass import (
@@ -21,7 +23,7 @@ from schema.models import AttachmentStatus, Claim, DeletionSpec, NodeSpec, Recor
 class VanishedAttachments:
     """For one node: of the volumes that it holds, how many are no longer wished for?"""
 
-    def __init__(self, node: str, cache: Cache, keyspace: Keyspace, host: Host, rule: MassRule) -> None:
+    def __init__(self, node: str, cache: Cache, keyspace: Keyspace, host: Host, rule: Callable[[], MassRule]) -> None:
         self._node = node
         self._cache = cache
         self._keyspace = keyspace
@@ -43,7 +45,7 @@ class VanishedAttachments:
             return UNKNOWN_TO_THE_STORE
         held = [name for name in self._held() if not self._is_leaving(name)]
         gone = [name for name in held if not self._is_wished(name)]
-        return paused_detaches(len(gone), len(held)) if self._rule.met(len(gone), len(held)) else ""
+        return paused_detaches(len(gone), len(held)) if self._rule().met(len(gone), len(held)) else ""
 
     def paused(self) -> int:
         """How many are held for this alone at present."""
@@ -92,7 +94,7 @@ class VanishedAttachments:
 class VanishedVolumes:
     """For all volumes: of those whose data goes with their wish, how many are no longer wished for?"""
 
-    def __init__(self, cache: Cache, keyspace: Keyspace, rule: MassRule) -> None:
+    def __init__(self, cache: Cache, keyspace: Keyspace, rule: Callable[[], MassRule]) -> None:
         self._cache = cache
         self._keyspace = keyspace
         self._rule = rule
@@ -112,7 +114,7 @@ class VanishedVolumes:
         records = ((item.key.removeprefix(folder), self._cache.decoded(item)) for item in self._cache.prefix(folder))
         held = [name for name, record in records if isinstance(record, Record) and record.goes_with_its_wish]
         gone = [name for name in held if self._cache.get(self._keyspace.path(Family.DESIRED_VOLUME, name)) is None]
-        return paused_deletes(len(gone), len(held)) if self._rule.met(len(gone), len(held)) else ""
+        return paused_deletes(len(gone), len(held)) if self._rule().met(len(gone), len(held)) else ""
 
     def paused(self) -> int:
         """How many are kept for this alone at present."""

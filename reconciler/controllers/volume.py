@@ -62,7 +62,7 @@ class VolumeReconciler:
         clock: Clock,
         keepers: Mapping[str, Keeper],
         cluster_guard: Callable[[], Compare | None],
-        mass: MassRule,
+        mass: Callable[[], MassRule],
         mint_uid: Callable[[], str],
         failpoint: Callable[[str], None],
         observe_step: Callable[[str, Step, float, BaseException | None], None],

@@ -28,6 +28,10 @@ class MassRule:
         return gone >= self.at_least and gone > self.share * held
 
 
+ASK_ALWAYS = MassRule(at_least=1, share=0.0)
+"""Each one: while it is not known what the store forgot."""
+
+
 def paused_detaches(gone: int, held: int) -> str:
     """In a sentence, for the condition."""
     return (

@@ -14,8 +14,10 @@ from reconciler.runtime.ports import (
     Batch,
     Clock,
     Compare,
+    Denied,
     Item,
     Listing,
+    NoSpace,
     Op,
     Replaced,
     Stop,
@@ -43,17 +45,21 @@ class KnownStore:
         self._store = store
         self._memory = memory
         self._clock = clock
-        self._started = clock.now()
+        self._heard_at: float | None = None
         self._replaced = replaced
         self._saved = memory.load() if memory is not None else None
         self._mark = self._saved or StoreMark()
         self.fault = ""
         """Why nothing is done any more."""
+        self.refusal = ""
+        """What the store says to whatever we write: no rights, no space. It ends with the first write that passes."""
 
     @property
     def newly_accepted(self) -> bool:
-        """A person accepted another store since the last start: what it does not know of is no proof of anything."""
-        return self._mark.accepted
+        """A person accepted another store a little while ago: what it does not know of is no proof of anything.
+
+        Counted from its first answer, so that a store that comes later is not trusted sooner."""
+        return self._mark.accepted and (self._heard_at is None or self._clock.now() - self._heard_at < ASKS_S)
 
     @property
     def revision(self) -> int:
@@ -62,8 +68,7 @@ class KnownStore:
 
     def save(self) -> None:
         """Make what is known durable, if it is news."""
-        fresh = self._mark.accepted and self._clock.now() - self._started < ASKS_S
-        mark = self._mark._replace(accepted=fresh)
+        mark = self._mark._replace(accepted=self.newly_accepted)
         if self._memory is not None and mark != self._saved and not self.fault:
             self._memory.save(mark)
             self._saved = mark
@@ -84,8 +89,14 @@ class KnownStore:
     def txn(self, compares: Sequence[Compare], then: Sequence[Op] = ()) -> TxnResult:
         self._refuse()
         before = self._mark
-        result = self._store.txn(compares, then)
-        self._judge(before, result.revision)
+        try:
+            result = self._store.txn(compares, then)
+        except (Denied, NoSpace) as error:
+            self.refusal = str(error)
+            raise
+        if then:
+            self.refusal = ""
+        self._judge(before, result.revision, result.cluster)
         return result
 
     def watch(self, prefix: str, after_revision: int, stop: Stop) -> Iterator[Batch]:
@@ -113,12 +124,14 @@ class KnownStore:
         if self.fault:
             raise Replaced(self.fault)
 
-    def _judge(self, before: StoreMark, revision: int, cluster: str = "") -> None:
+    def _judge(self, before: StoreMark, revision: int, cluster: str) -> None:
         """A linearizable answer can't be older than what was known before the question was sent."""
         if before.cluster and cluster and cluster != before.cluster:
             self._end(f"etcd is another cluster ({cluster}) than the one that is known here ({before.cluster})")
         if revision < before.revision:
             self._end(f"etcd went back in time: it is at revision {revision}, and was at {before.revision}")
+        if self._heard_at is None:
+            self._heard_at = self._clock.now()
         self._note(revision, cluster)
 
     def _note(self, revision: int, cluster: str) -> None:

@@ -153,11 +153,13 @@ Op = Put | Delete
 @dataclass(frozen=True, slots=True)
 class TxnResult:
     """`revision` is the store's at the transaction: for a write that succeeded, the mod revision of every key it put.
-    `found` holds, where it failed, the compared keys as they are now (a key that is absent is missing from it)."""
+    `found` holds, where it failed, the compared keys as they are now (a key that is absent is missing from it).
+    `cluster` identifies the store, where it tells."""
 
     succeeded: bool
     revision: int
     found: Mapping[str, Item] = field(default_factory=dict)
+    cluster: str = ""
 
 
 @dataclass(frozen=True, slots=True)

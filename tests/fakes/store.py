@@ -160,11 +160,11 @@ class FakeEtcd:
         with self._lock:
             if not all(self._holds(compare) for compare in compares):
                 found = {key: self._items[key] for key in (c.key for c in compares) if key in self._items}
-                return TxnResult(False, self.revision, found)
+                return TxnResult(False, self.revision, found, self.cluster)
             self._check(then)
             events = self._write(then)
         self._publish(events, by, compares)
-        return TxnResult(True, self.revision)
+        return TxnResult(True, self.revision, cluster=self.cluster)
 
     def since(self, prefix: str, after: int) -> Batch:
         """What happened under the prefix after the revision. Raises Compacted."""

@@ -20,6 +20,9 @@ HASTY = {**QUICK, "mass_detach": {"share": 1.0}}
 """A node for tests that take many wishes back at once, and mean it."""
 
 
+UNDOING = ("DISCONNECT", "TERMINATE", "UNEXPORT", "DELETE", "REVOKE", "RELEASE")
+
+
 def value(fleet: Fleet, family: Family, *names: str) -> Any:
     """The decoded value of a key, None when it is absent."""
     item = fleet.store.get(KEYSPACE.path(family, *names))
@@ -57,6 +60,13 @@ def until_attached(fleet: Fleet, node: str, volume: str) -> Any:
     return wait_until(f"{node}/{volume} is Attached", look, 60)
 
 
+def attached(fleet: Fleet, node: str, volume: str) -> None:
+    """Wish for a volume on a node, and wait for it."""
+    wish_volume(fleet, volume)
+    attach(fleet, node, volume)
+    until_attached(fleet, node, volume)
+
+
 def until_gone(fleet: Fleet, node: str, volume: str) -> None:
     """Wait until no key and no holder of the attachment is left."""
     wait_until(f"nothing is left of {node}/{volume}", lambda: not left_of(fleet, node, volume), 60)
@@ -87,6 +97,15 @@ def until_ready(fleet: Fleet, *backends: str) -> None:
     wait_until(f"backends {', '.join(backends)} are ready", look, 60)
 
 
+def data_paths(fleet: Fleet, *volumes: str) -> tuple[list[str], list[str], list[str]]:
+    """What no accident may change: the devices, the backend's files and whom they are mapped to, and the steps that undid
+    something of these volumes, or tried to."""
+    files = sorted(str(file.relative_to(fleet.files)) for file in fleet.files.rglob("*") if file.is_file())
+    lines = [line for log in sorted(fleet.folder.glob("*/log")) for line in log.read_text().splitlines()]
+    undone = [line for line in lines if any(f" step={do} volume={name} " in line for do in UNDOING for name in volumes)]
+    return sorted(fleet.loop_devices()), files, undone
+
+
 def page(fleet: Fleet, daemon: str, path: str) -> str:
     """What a daemon serves at a path, whatever its status code."""
     with socket.socket(socket.AF_UNIX) as connection:
@@ -94,3 +113,24 @@ def page(fleet: Fleet, daemon: str, path: str) -> str:
         connection.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
     return answer.decode()
+
+
+def unready(fleet: Fleet, daemon: str, words: str) -> bool:
+    """Whether a daemon says of itself that it does not do its work, in these words. Not while it is not there."""
+    try:
+        told = page(fleet, daemon, "/readyz")
+    except OSError:
+        return False
+    return " 503 " in told.splitlines()[0] and words in told
+
+
+def is_ready(fleet: Fleet, daemon: str) -> bool:
+    try:
+        return " 200 " in page(fleet, daemon, "/readyz").splitlines()[0]
+    except OSError:
+        return False
+
+
+def explained(fleet: Fleet, node: str, volume: str, words: str) -> bool:
+    """Whether `brickctl explain` says so."""
+    return words in fleet.brickctl("explain", node, volume, check=False)

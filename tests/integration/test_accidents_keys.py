@@ -37,13 +37,6 @@ def explained(fleet: Fleet, words: str) -> bool:
     return all(words in fleet.brickctl("explain", "a", volume, check=False) for volume in VOLUMES)
 
 
-def mapped(fleet: Fleet) -> list[str]:
-    """Whom the backend has mapped its files to, and which files it has."""
-    return sorted(
-        f"{file.name}: {file.read_text()}" if file.suffix == ".json" else file.name for file in fleet.files.iterdir()
-    )
-
-
 def working(fleet: Fleet, number: int) -> None:
     """The daemons have taken note of all that was before: they made and attached a volume since."""
     probe = f"probe{number}"
@@ -76,7 +69,7 @@ def working(fleet: Fleet, number: int) -> None:
 def test_a_prefix_deleted_touches_no_data_path(fleet: Fleet, number: int, prefix: str, words: str) -> None:
     """Healed where the daemons can, told where they can't; the devices and the backend's maps stay as they were."""
     items = {item.key: item.value for item in fleet.store.list(DEFAULT_PREFIX).items}
-    before, maps = fleet.loop_devices(), mapped(fleet)
+    before = fleets.data_paths(fleet, *VOLUMES)
     fleet.etcdctl_run("del", "--prefix", DEFAULT_PREFIX + prefix)
     wait_until(
         "it is explained",
@@ -84,17 +77,17 @@ def test_a_prefix_deleted_touches_no_data_path(fleet: Fleet, number: int, prefix
         60,
     )
     working(fleet, number)
-    assert (fleet.loop_devices(), mapped(fleet)) == (before, maps)
+    assert fleets.data_paths(fleet, *VOLUMES) == before
     if prefix == "":
         _only_wishes_come_back(fleet, items)
-        assert (fleet.loop_devices(), mapped(fleet)) == (before, maps)
+        assert fleets.data_paths(fleet, *VOLUMES) == before
     present = set(fleet.keys())
     for key, value in items.items():
         if key not in present and not key.removeprefix(DEFAULT_PREFIX).startswith(LEASED):
             fleet.store.txn((), (Put(key, value),))
     for volume in VOLUMES:
         wait_until("healed", lambda v=volume: f"attachment a/{v}: Attached" in fleet.brickctl("explain", "a", v), 60)  # type: ignore[misc]
-    assert (fleet.loop_devices(), mapped(fleet)) == (before, maps)
+    assert fleets.data_paths(fleet, *VOLUMES) == before
 
 
 def _only_wishes_come_back(fleet: Fleet, items: dict[str, bytes]) -> None:

@@ -72,6 +72,8 @@ def test_another_cluster_is_refused_even_if_it_is_ahead(world: World) -> None:
     world.etcd.put("/x")
     with pytest.raises(Replaced, match="another cluster"):
         world.start().list("/")
+    with pytest.raises(Replaced, match="another cluster"):
+        store.txn((Compare("/y", mod_revision=0),))
 
 
 def test_what_a_person_accepted_is_asked_about_for_a_while(world: World) -> None:
@@ -82,8 +84,10 @@ def test_what_a_person_accepted_is_asked_about_for_a_while(world: World) -> None
     store.list("/")
     store.save()
     assert store.newly_accepted
-    assert world.start().newly_accepted
+    following = world.start()
     world.clock.run_for(ASKS_S)
+    assert not store.newly_accepted
+    assert following.newly_accepted, "not before it has answered for so long"
     store.save()
     assert not world.start().newly_accepted
     world.etcd.put("/x")

@@ -114,7 +114,7 @@ class World:
             enqueue=lambda _: None,
             failpoint=lambda _: None,
             observe_step=lambda _volume, step, _s, error: self.steps.append((step.do, error)),
-            mass=MassRule(),
+            mass=MassRule,
             tell_paused=lambda _volume, _why: None,
             tell_device=lambda _volume, seen, well: self.told.append((seen, well)),
         )

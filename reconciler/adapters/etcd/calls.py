@@ -42,7 +42,7 @@ _OPTIONS = (
 )
 _REQUIRE_LEADER: Metadata = (("hasleader", "true"),)  # a member that lost its leader says so instead of staying silent
 _UNARY = (
-    *(rpc.RANGE, rpc.TXN, rpc.AUTHENTICATE, rpc.STATUS, rpc.LEASE_GRANT, rpc.LEASE_REVOKE),
+    *(rpc.RANGE, rpc.TXN, rpc.AUTHENTICATE, rpc.STATUS, rpc.ALARM, rpc.LEASE_GRANT, rpc.LEASE_REVOKE),
     # A two-way stream by its definition. Sent as one request that ends our side, it gets one answer and a good end: a single
     # call, with a deadline and without threads, and cheaper (0.12 ms) than a stream kept open (0.17) or made anew (0.8).
     rpc.LEASE_KEEP_ALIVE,

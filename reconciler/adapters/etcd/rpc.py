@@ -123,6 +123,7 @@ RangeRequest = message("RangeRequest")
 TxnRequest = message("TxnRequest")
 AuthenticateRequest = message("AuthenticateRequest")
 StatusRequest = message("StatusRequest")
+AlarmRequest = message("AlarmRequest")
 LeaseGrantRequest = message("LeaseGrantRequest")
 LeaseRevokeRequest = message("LeaseRevokeRequest")
 LeaseKeepAliveRequest = message("LeaseKeepAliveRequest")
@@ -132,6 +133,7 @@ RANGE = _API.call("KV", "Range")
 TXN = _API.call("KV", "Txn")
 AUTHENTICATE = _API.call("Auth", "Authenticate")
 STATUS = _API.call("Maintenance", "Status")
+ALARM = _API.call("Maintenance", "Alarm")
 LEASE_GRANT = _API.call("Lease", "LeaseGrant")
 LEASE_REVOKE = _API.call("Lease", "LeaseRevoke")
 LEASE_KEEP_ALIVE = _API.call("Lease", "LeaseKeepAlive")
@@ -144,5 +146,7 @@ PROGRESS_REQUEST = WatchRequest.FromString(b"\x1a\x00")
 GREATER = 1
 CREATE = 1
 MOD = 2
+NOSPACE = 1
+"""The alarm (rpc.proto)."""
 DELETED = 1
 """`Event.type` of a deletion (kv.proto)."""

@@ -27,6 +27,7 @@ from reconciler.runtime.ports import (
     Item,
     Listing,
     Op,
+    PortError,
     Put,
     Stop,
     TooLarge,
@@ -101,7 +102,7 @@ class EtcdStore:
             request = rpc.RangeRequest(key=start, range_end=end, limit=_PAGE, revision=revision)
             answer = self._caller.unary(rpc.RANGE, request)
             revision = revision or answer.header.revision
-            cluster = cluster or f"{answer.header.cluster_id:x}"
+            cluster = cluster or _cluster(answer)
             pairs = answer.kvs
             items.extend(map(item, pairs))
             if not answer.more:
@@ -129,10 +130,11 @@ class EtcdStore:
             else:
                 request.success.add().request_delete_range.key = _bytes(op.key)
         answer = self._caller.unary(rpc.TXN, request, write=bool(then))
+        cluster = _cluster(answer)
         if answer.succeeded:
-            return TxnResult(True, answer.header.revision)
+            return TxnResult(True, answer.header.revision, cluster=cluster)
         found = [item(pair) for response in answer.responses for pair in response.response_range.kvs]
-        return TxnResult(False, answer.header.revision, {known.key: known for known in found})
+        return TxnResult(False, answer.header.revision, {known.key: known for known in found}, cluster)
 
     def watch(self, prefix: str, after_revision: int, stop: Stop) -> Iterator[Batch]:
         key, end = _range(prefix)
@@ -172,6 +174,14 @@ class EtcdStore:
         """
         answer = self._caller.unary(rpc.STATUS, rpc.StatusRequest())
         return ServerStatus(self._caller.url, answer.version, answer.dbSize, judge_version(answer.version))
+
+    def is_full(self) -> bool:
+        """Whether etcd takes no more writes for want of space. False also where this user may not ask."""
+        try:
+            alarms = self._caller.unary(rpc.ALARM, rpc.AlarmRequest()).alarms
+        except PortError:
+            return False
+        return any(each.alarm == rpc.NOSPACE for each in alarms)
 
 
 def judge_version(version: str) -> str | None:
@@ -219,6 +229,10 @@ def _range(prefix: str) -> tuple[bytes, bytes]:
     """First key and end of everything under a prefix; of one key, where the prefix does not end in a slash."""
     key = _bytes(prefix)
     return (key, key[:-1] + b"0") if prefix.endswith("/") else (key, b"")
+
+
+def _cluster(answer: Any) -> str:
+    return f"{answer.header.cluster_id:x}"
 
 
 def _bytes(key: str) -> bytes:
