@@ -28,7 +28,6 @@ from reconciler.adapters.notes import FileNotes
 from reconciler.controllers.host import Host
 from reconciler.controllers.node import NODE_KEY, NodeReconciler
 from reconciler.controllers.sign_of_life import RETRY_S, SignOfLife
-from reconciler.core.mass import MassRule
 from reconciler.runtime.controller import After, Controller, Result
 from reconciler.runtime.lease import LeaseSession
 from reconciler.runtime.ports import Boot, Connector, Notes, PortError
@@ -102,6 +101,7 @@ class NodeDaemon:
             shell.clock,
             keyspace.path(Family.ALIVE, self._node),
             self._boot.current,
+            lambda: str(self._properties.get("host", "")),
             duplicate=lambda why: _log.critical("another host is this node", why=why),
         )
         shell.needs_lease(self._session)
@@ -119,7 +119,7 @@ class NodeDaemon:
             enqueue=shell.queue.add,
             failpoint=shell.failpoint,
             observe_step=shell.observe_step,
-            mass=MassRule(1, 0.0) if shell.store.newly_accepted else settings.mass_detach.rule,
+            mass=shell.asking(settings.mass_detach.rule),
             tell_paused=self._tell_paused,
             tell_device=self._tell_device,
         )

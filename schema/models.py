@@ -120,6 +120,8 @@ class Alive(Stored):
 
     boot: str
     since: str
+    rival: str = ""
+    """Another host that takes itself for this node, as it calls itself. It may not act."""
 
 
 class Claim(Stored):

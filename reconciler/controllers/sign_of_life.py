@@ -1,7 +1,8 @@
 """`alive/<node>`: a leased key that says the daemon lives. A hint for grants and for people, never a reason to undo anything.
 
 It also keeps a host that was cloned, state folder and all, from acting as the node that it is a copy of: who finds the key held
-by another boot waits until that is gone, and neither publishes itself nor acts before. The first keeps working.
+by another boot waits until that is gone, and neither publishes itself nor acts before. The first keeps working. The copy leaves
+its name in the key, for people; the first takes it out again at each look, so it stands there as long as the copy runs.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable
 
 from reconciler.controllers.verdicts import rfc3339
 from reconciler.runtime.lease import LeaseSession
-from reconciler.runtime.ports import Clock, Compare, PortError, Put, Store
+from reconciler.runtime.ports import Clock, Compare, Item, PortError, Put, Store
 from schema.codec import decode, encode
 from schema.models import Alive
 
@@ -23,6 +24,7 @@ class SignOfLife:
     """Puts the key for each lease, and again when it is gone; the lease's renewals keep it.
 
     Args:
+        host: what this host is called.
         duplicate: called once for each time that another host is found to be this node, with a sentence for a person.
     """
 
@@ -33,6 +35,7 @@ class SignOfLife:
         clock: Clock,
         key: str,
         boot: Callable[[], str],
+        host: Callable[[], str],
         duplicate: Callable[[str], None],
     ) -> None:
         self._store = store
@@ -40,6 +43,7 @@ class SignOfLife:
         self._clock = clock
         self._key = key
         self._boot = boot
+        self._host = host
         self._duplicate = duplicate
         self._wake = clock.signal()
         self._stopping = False
@@ -66,22 +70,30 @@ class SignOfLife:
 
     def _put(self, lease: int) -> bool:
         """Make the key say that we live by this lease. False: not now."""
-        alive = Alive(boot=self._boot(), since=rfc3339(self._clock.wall()))
-        put = Put(self._key, encode(alive), lease)
+        mine = Alive(boot=self._boot(), since=rfc3339(self._clock.wall()))
         try:
-            result = self._store.txn((Compare(self._key, mod_revision=0),), (put,))
+            result = self._store.txn((Compare(self._key, mod_revision=0),), (Put(self._key, encode(mine), lease),))
             found = result.found.get(self._key)
-            if result.succeeded or (found is not None and found.lease == lease):
-                return True
-            if found is None:
+            if result.succeeded or found is None:
+                return result.succeeded
+            there = decode(Alive, found.value)
+            if isinstance(there, Alive) and there.boot != mine.boot and found.lease not in (0, lease):
+                self._tell(there)
+                told = there.model_copy(update={"rival": f"{self._host()} (boot {mine.boot})"})
+                if there != told:
+                    self._replace(found, told, found.lease)
                 return False
-            other = decode(Alive, found.value)
-            if isinstance(other, Alive) and other.boot != alive.boot and found.lease:
-                self._tell(other)
-                return False
-            return self._store.txn((Compare(self._key, mod_revision=found.mod_revision),), (put,)).succeeded
+            if isinstance(there, Alive) and found.lease == lease:
+                mine = mine.model_copy(update={"since": there.since})
+                if there == mine:
+                    return True
+            return self._replace(found, mine, lease)
         except PortError:
             return False
+
+    def _replace(self, found: Item, alive: Alive, lease: int) -> bool:
+        put = Put(self._key, encode(alive), lease)
+        return self._store.txn((Compare(self._key, mod_revision=found.mod_revision),), (put,)).succeeded
 
     def _tell(self, other: Alive) -> None:
         """A key of the boot before runs out by itself; one that stays is somebody's."""
@@ -89,7 +101,7 @@ class SignOfLife:
         self.fault = (
             f"DuplicateNode: another host lives as this node (boot {other.boot}, since {other.since}; this is boot "
             f"{self._boot()}). Nothing is done here before it is gone. Is this host a clone? Then remove its state folder, so that "
-            f"it becomes a node of its own"
+            f"it becomes a node of its own. Or do its settings name another host's `node`?"
         )
         if first:
             self._duplicate(self.fault)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from schema.codec import Malformed
 from schema.models import (
+    Alive,
     BackendStatus,
     Condition,
     ConditionStatus,
@@ -191,6 +192,8 @@ def _node_state(facts: NodeFacts, spec: NodeSpec | None, record: NodeRecord | No
         return "Draining", "Draining", f"{len(facts.left)} left ({labelled(spec.drains)})", by_node
     if spec and spec.cordons:
         return "Cordoned", "Cordoned", labelled(spec.cordons), "operator"
+    if isinstance(facts.alive, Alive) and facts.alive.rival:
+        return "Ready", "DuplicateNode", f"another host takes itself for it: {facts.alive.rival}", "operator"
     if facts.paused:
         message = f"{facts.paused} attachments stay although their wishes are gone: too many went at once"
         return "Ready", "DetachesPaused", message, "operator"

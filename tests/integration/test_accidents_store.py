@@ -1,4 +1,4 @@
-"""Accidents on whole daemons: etcd comes back from an old backup (A57); two hosts are one node."""
+"""Accidents on whole daemons: etcd comes back from an old backup (A57)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from collections.abc import Iterator
 import pytest
 
 from daemons.process import Exit
-from schema.keys import Family
 from tests.integration import fleets
 from tools.fleet import VENV, Fleet, wait_until
 
@@ -26,15 +25,8 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         yield running
 
 
-def attached(fleet: Fleet, volume: str) -> None:
-    fleets.wish_volume(fleet, volume)
-    fleets.attach(fleet, "a", volume)
-    fleets.until_attached(fleet, "a", volume)
-
-
 def refuses(fleet: Fleet, daemon: str) -> bool:
-    page = fleets.page(fleet, daemon, "/readyz")
-    return " 503 " in page.splitlines()[0] and "went back in time" in page
+    return fleets.unready(fleet, daemon, "went back in time")
 
 
 def accept(fleet: Fleet, program: str, name: str) -> subprocess.CompletedProcess[str]:
@@ -44,12 +36,12 @@ def accept(fleet: Fleet, program: str, name: str) -> subprocess.CompletedProcess
 
 def test_an_old_backup_stops_everything_until_it_is_accepted(fleet: Fleet) -> None:
     """Running and restarted daemons refuse the earlier state. Accepted, what it does not know of stays, and is asked about."""
-    attached(fleet, "before")
+    fleets.attached(fleet, "a", "before")
     saved = fleet.folder / "saved"
     fleet.etcd.stop()
     shutil.copytree(fleet.etcd.folder / "data", saved)
     fleet.etcd.start()
-    attached(fleet, "after")
+    fleets.attached(fleet, "a", "after")
     devices = fleet.loop_devices()
     for name in ("a", "ctl"):
         wait_until("it is noted how far etcd came", lambda n=name: noted(fleet, n) >= fleet.revision())  # type: ignore[misc]
@@ -69,7 +61,7 @@ def test_an_old_backup_stops_everything_until_it_is_accepted(fleet: Fleet) -> No
         fleet.daemon(name).kill(signal.SIGKILL)
         fleet.end_children(name)
         start()
-        wait_until(f"{name} refuses after its restart too", lambda n=name: served(fleet, n) and refuses(fleet, n), 60)  # type: ignore[misc]
+        wait_until(f"{name} refuses after its restart too", lambda n=name: refuses(fleet, n), 60)  # type: ignore[misc]
     assert fleet.loop_devices() == devices
     fleets.attach(fleet, "a", "before")
     for name, start in (
@@ -98,38 +90,3 @@ def program(name: str) -> str:
 def noted(fleet: Fleet, name: str) -> int:
     file = fleet.folder / name / "state" / "store.json"
     return int(file.read_text().split('"revision": ')[1].split(",")[0]) if file.exists() else 0
-
-
-def served(fleet: Fleet, name: str) -> bool:
-    """The new process answers: the old one's socket refuses."""
-    try:
-        return bool(fleets.page(fleet, name, "/readyz"))
-    except OSError:
-        return False
-
-
-def test_a_cloned_host_does_not_act_as_the_node_it_was_copied_from(fleet: Fleet) -> None:
-    """Same state folder, other boot: the copy says DuplicateNode and waits; the first keeps its devices and goes on (A17)."""
-    attached(fleet, "mine")
-    before = fleets.value(fleet, Family.NODE, "a")
-    (fleet.folder / "clone").mkdir()
-    shutil.copytree(fleet.folder / "a" / "state", fleet.folder / "clone" / "state")
-    fleet.node("clone", {**fleets.QUICK, "node": "a"})
-    wait_until(
-        "the copy says so",
-        lambda: served(fleet, "clone") and "DuplicateNode" in fleets.page(fleet, "clone", "/readyz"),
-        60,
-    )
-    attached(fleet, "another")
-    assert fleets.value(fleet, Family.NODE, "a") == before
-    assert fleets.value(fleet, Family.CLAIM, "a", "mine").boot == before.boot
-    fleet.daemon("clone").kill(signal.SIGTERM)
-
-
-def test_a_second_daemon_on_the_same_folder_is_refused(fleet: Fleet) -> None:
-    """For both daemons: the second start ends with the reason, the first goes on."""
-    for name in ("a", "ctl"):
-        command = [str(VENV / program(name)), "--config", str(fleet.folder / name / "settings.yaml")]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-        assert (done.returncode, "another daemon uses" in done.stderr) == (Exit.REFUSED, True)
-    attached(fleet, "goes-on")

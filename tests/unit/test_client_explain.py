@@ -10,7 +10,7 @@ import pytest
 
 from client.remedies import REMEDIES, Place, remedy
 from schema.keys import Family, Keyspace
-from schema.models import FenceStatement, NodeRecord
+from schema.models import Alive, FenceStatement, NodeRecord
 from schema.summary.reasons import MEANING
 from schema.summary.rules import RULES
 from tests.unit.client_world import KEYS, World
@@ -198,11 +198,20 @@ def test_an_old_boot_is_named(world: World) -> None:
 
 
 SELF_EXPLAINED = {
-    "Attached", "Detached", "Connecting", "Disconnecting", "Releasing", "Released", "Withdrawing", "WaitingForNode",
+    "Attached", "Detached", "Released", "Withdrawing",
     "Exporting", "Unmapping", "NotVerified", "Uncertain", "Blocked",
     "ClaimAfterRelease", "GrantMissing", "StatusMissing", "ClaimMissing", "KeysMissing",
 }  # fmt: skip
 """On their way by themselves, or put right by the daemons."""
+
+
+def test_another_host_that_takes_itself_for_the_node_is_told_of(world: World) -> None:
+    """The attachment itself is as it should be."""
+    world.put(Family.ALIVE, ("web-1",), Alive(boot="b1", since=world.stamp(60), rival="clone-7 (boot b9)"))
+    text = world.ok("explain", "web-1", "data")
+    assert "attachment web-1/data: Attached\n" in text
+    assert "note:       another host takes itself for web-1: clone-7 (boot b9) (DuplicateNode)" in text
+    assert "DuplicateNode" in world.ok("get", "nodes", "-o", "wide")
 
 
 def test_every_reason_has_a_remedy_or_needs_none() -> None:

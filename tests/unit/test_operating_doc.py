@@ -1,4 +1,4 @@
-"""docs/OPERATING.md says what each metric and exit code means: all that there are, and no others."""
+"""docs/OPERATING.md says what each metric and exit code means: all that there are, and no others; tests that it names are there."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from reconciler.adapters.clock import SystemClock
 from reconciler.runtime.telemetry import Telemetry
 from reconciler.runtime.workqueue import WorkQueue
 
-PAGE = (Path(__file__).parents[2] / "docs" / "OPERATING.md").read_text()
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "OPERATING.md").read_text()
 
 
 def test_every_metric_is_explained_and_no_other() -> None:
@@ -34,3 +35,12 @@ def test_every_metric_is_explained_and_no_other() -> None:
 def test_every_exit_code_is_explained() -> None:
     table = PAGE.split("| exit code |")[1].split("\n\n")[0]
     assert [int(code) for code in re.findall(r"^\| (\d) \|", table, re.MULTILINE)] == sorted(Exit)
+
+
+def test_every_accident_has_a_test_that_is_there() -> None:
+    table = PAGE.split("\n## Accidents\n")[1].split("\n\n")[1]
+    rows = table.splitlines()[2:]
+    named = [re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", row) for row in rows]
+    assert all(found or row.endswith("the same |") for found, row in zip(named, rows, strict=True))
+    for file, test in (each for found in named for each in found):
+        assert f"def {test}(" in (ROOT / file).read_text(), f"{file}::{test}"

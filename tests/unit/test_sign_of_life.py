@@ -20,10 +20,13 @@ class Daemon:
     """The part of a node daemon that tells of its life."""
 
     def __init__(self, world: World, boot: str) -> None:
+        self.boot = boot
         store = world.etcd.client()
         self.told: list[str] = []
         self.session = LeaseSession(store, world.clock, random.Random(1), ttl_s=3)
-        self.life = SignOfLife(store, self.session, world.clock, KEY, lambda: boot, self.told.append)
+        self.life = SignOfLife(
+            store, self.session, world.clock, KEY, lambda: self.boot, lambda: f"host-{boot}", self.told.append
+        )
         self.session.start()
         world.clock.spawn("life", self.life.run)
 
@@ -33,10 +36,13 @@ class World:
         self.clock = VirtualClock()
         self.etcd = FakeEtcd(self.clock)
 
-    def boot(self) -> str:
+    def alive(self) -> Alive:
         item = self.etcd.get(KEY)
         value = decode(Alive, item.value) if item else None
-        return value.boot if isinstance(value, Alive) else ""
+        return value if isinstance(value, Alive) else Alive(boot="", since="")
+
+    def boot(self) -> str:
+        return self.alive().boot
 
 
 @pytest.fixture
@@ -61,10 +67,31 @@ def test_a_copy_waits_and_takes_over_only_what_ran_out(world: World) -> None:
     assert "DuplicateNode" in copy.life.fault
     assert not copy.life.given.is_set()
     assert (world.boot(), first.life.fault, len(copy.told)) == ("b1", "", 1)
+    world.clock.run_until(lambda: world.alive().rival == "host-b2 (boot b2)", LOOK_S)
     first.life.stop()
     first.session.close()
     world.clock.run_until(copy.life.given.is_set, LOOK_S)
     assert (world.boot(), copy.life.fault) == ("b2", "")
+
+
+def test_a_copy_that_is_gone_is_no_longer_told_of(world: World) -> None:
+    """And since when the first lives is as it was."""
+    first = Daemon(world, "b1")
+    world.clock.run_until(first.life.given.is_set)
+    since = world.alive().since
+    copy = Daemon(world, "b2")
+    world.clock.run_until(lambda: bool(world.alive().rival), LOOK_S)
+    copy.life.stop()
+    world.clock.run_for(2 * LOOK_S)
+    assert world.alive() == Alive(boot="b1", since=since)
+
+
+def test_a_boot_that_was_minted_anew_is_told(world: World) -> None:
+    """By the same daemon, under the same lease (N10)."""
+    daemon = Daemon(world, "b1")
+    world.clock.run_until(daemon.life.given.is_set)
+    daemon.boot = "b2"
+    world.clock.run_until(lambda: world.boot() == "b2", LOOK_S + 1)
 
 
 def test_the_next_daemon_of_the_same_boot_does_not_wait(world: World) -> None:

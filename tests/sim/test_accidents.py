@@ -1,0 +1,90 @@
+"""Accidents that need a world of its own: clocks that jump, and two hosts that are one to the array (A17)."""
+
+from __future__ import annotations
+
+import pytest
+
+from schema.keys import Family, Key
+from schema.models import Verdict
+from tests.sim.faults import Fault, Kind
+from tests.sim.fleet import Fleet, Shape
+from tests.sim.run import Run, Scenario
+from tests.sim.script import Act
+
+YEAR_S = 365 * 86400.0
+
+
+def volume(fleet: Fleet, name: str) -> Act:
+    return Act(0.0, fleet.keyspace.path(Family.DESIRED_VOLUME, name), b'{"backend": "array1", "size_gib": 1}')
+
+
+def attachment(fleet: Fleet, node: str, name: str) -> Act:
+    return Act(0.0, fleet.keyspace.path(Family.DESIRED_ATTACHMENT, node, name), b"{}")
+
+
+def undone(fleet: Fleet) -> list[str]:
+    return [each for each in fleet.audit.kinds() if each in ("disconnected", "unmapped", "unexported", "deleted")]
+
+
+@pytest.mark.parametrize("jumps_s", [(YEAR_S,), (-YEAR_S,), (3600.0, -7200.0, 40 * YEAR_S, -80 * YEAR_S)])
+def test_jumps_of_the_wall_clocks_change_nothing(jumps_s: tuple[float, ...]) -> None:
+    """Of every process at once, and of one alone; between two steps, and while something waits to be tried again: leases,
+    pauses and deadlines go by the clock that does not jump. No leader changes, nothing is undone, new wishes are met."""
+
+    def story(run: Run) -> None:
+        fleet = run.fleet
+        run.act(volume(fleet, "kept"))
+        run.act(attachment(fleet, "n1", "kept"))
+        run.until_settled()
+        leader = fleet.etcd.get(fleet.keyspace.path(Family.LEADER, "array1"))
+        for number, jump_s in enumerate(jumps_s):
+            away = Fault(0.0, 10.0, Kind.AWAY, "array1")
+            run.nemesis.strike(away)
+            run.act(volume(fleet, f"v{number}"))
+            run.act(attachment(fleet, "n2", f"v{number}"))
+            run.let_pass(5.0)
+            for count, daemon in enumerate(fleet.daemons.values()):
+                assert daemon.process is not None
+                daemon.process.wall_offset_s += jump_s * (count + 1)
+            run.let_pass(5.0)
+            run.nemesis.relent(away)
+            began = fleet.clock.now()
+            run.until_settled()
+            assert fleet.clock.now() - began < 60.0, "a retry waited for the wall clock"
+        assert fleet.etcd.get(fleet.keyspace.path(Family.LEADER, "array1")) == leader
+        assert not undone(fleet)
+
+    result = Run(Scenario("jumps", Shape(2, 2, 1), [], []), story=story).play()
+    assert not result.failure, f"{result.failure}\n{result.transcript(60)}"
+
+
+def test_a_node_with_the_identifier_of_another_is_granted_nothing() -> None:
+    """The first keeps its device and gets new ones; the second is told so, and goes on once it has one of its own."""
+
+    def story(run: Run) -> None:
+        fleet = run.fleet
+        clone, daemon = fleet.hosts["n2"], fleet.daemons["node/n2"]
+        daemon.kill()
+        own, clone.initiator = clone.initiator, fleet.hosts["n1"].initiator
+        for name in ("kept", "next", "clones"):
+            run.act(volume(fleet, name))
+        run.act(attachment(fleet, "n1", "kept"))
+        run.let_pass(30.0)
+        daemon.start()
+        run.act(attachment(fleet, "n2", "clones"))
+        run.act(attachment(fleet, "n1", "next"))
+        run.let_pass(30.0)
+        verdict = fleet.invariants.values.get(Key(Family.VERDICT_ATTACHMENT, ("n2", "clones")))
+        assert isinstance(verdict, Verdict)
+        assert "DuplicateInitiator" in [each.reason for each in verdict.conditions]
+        assert len(fleet.hosts["n1"].devices) == 2
+        assert not clone.devices
+        daemon.kill()
+        clone.initiator = own
+        daemon.start()
+        run.until_settled()
+        assert clone.device("/dev/brickwork/clones") is not None
+        assert not undone(fleet)
+
+    result = Run(Scenario("clone", Shape(1, 2, 1), [], []), story=story).play()
+    assert not result.failure, f"{result.failure}\n{result.transcript(60)}"
