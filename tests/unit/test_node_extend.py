@@ -58,6 +58,7 @@ class Node:
             observe_step=lambda *_: None,
             mass=MassRule(),
             tell_paused=lambda *_: None,
+            tell_device=lambda *_: None,
         )
 
     def put(self, kind: Family, names: tuple[str, ...], value: Any) -> None:
