@@ -62,11 +62,11 @@ class FenceCommand:
         self._idle = threading.Event()
         self._idle.set()
 
-    def fence(self, target: FenceTarget) -> FenceProof:
+    def fence(self, target: FenceTarget, still: Callable[[], bool]) -> FenceProof:
         with tempfile.TemporaryFile() as told, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
             told.write(_told(target))
             told.seek(0)
-            status = self._run(target, told, out, errors)
+            status = self._run(target, still, told, out, errors)
             for line in _text(errors).splitlines():
                 self._log(line)
             said = _text(errors) or _text(out)
@@ -85,22 +85,14 @@ class FenceCommand:
                 _kill_group(self._running)
         self._idle.wait()
 
-    def _run(self, target: FenceTarget, told: IO[bytes], out: IO[bytes], errors: IO[bytes]) -> int | None:
+    def _run(
+        self, target: FenceTarget, still: Callable[[], bool], told: IO[bytes], out: IO[bytes], errors: IO[bytes]
+    ) -> int | None:
         """The exit status; None: the deadline passed."""
-        own = {"BRICKWORK_NODE": target.node, "BRICKWORK_BOOT": target.boot}
-        own |= {"BRICKWORK_VOLUMES": " ".join(target.volumes), "BRICKWORK_SILENT_S": f"{target.silent_s:.0f}"}
-        try:
-            process = subprocess.Popen(
-                [*self._command, target.node, target.boot],
-                stdin=told,
-                stdout=out,
-                stderr=errors,
-                env={**self._environ, **own},
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise Terminal(f"{self._command[0]} can't be run: {error.strerror}") from error
-        with self._lock:
+        with self._lock:  # whoever kills finds the process, or comes before it: then it is not started
+            if not still():
+                raise Retryable("this agent leads no more; the command was not started")
+            process = self._started(target, told, out, errors)
             self._running = process
             self._idle.clear()
         try:
@@ -112,6 +104,23 @@ class FenceCommand:
             process.wait()
             self._idle.set()
         return process.returncode if ended else None
+
+    def _started(
+        self, target: FenceTarget, told: IO[bytes], out: IO[bytes], errors: IO[bytes]
+    ) -> subprocess.Popen[bytes]:
+        own = {"BRICKWORK_NODE": target.node, "BRICKWORK_BOOT": target.boot}
+        own |= {"BRICKWORK_VOLUMES": " ".join(target.volumes), "BRICKWORK_SILENT_S": f"{target.silent_s:.0f}"}
+        try:
+            return subprocess.Popen(
+                [*self._command, target.node, target.boot],
+                stdin=told,
+                stdout=out,
+                stderr=errors,
+                env={**self._environ, **own},
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise Terminal(f"{self._command[0]} can't be run: {error.strerror}") from error
 
 
 def _ends_within(process: subprocess.Popen[bytes], seconds: float) -> bool:

@@ -171,7 +171,7 @@ class Fencing:
         target = FenceTarget(node, suspect.boot, record.connector, suspect.holds, silent_s)
         self._recent[node] = self._clock.now()  # from here on it may be so
         try:
-            proof = self._fencer.fence(target)
+            proof = self._fencer.fence(target, lambda: self._guard() == guard)
         except PortError as error:
             self._failed(node, error)
             return

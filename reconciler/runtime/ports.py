@@ -520,12 +520,13 @@ class FenceProof:
 class Fencer(Protocol):
     """Whatever holds a power switch, or another proof."""
 
-    def fence(self, target: FenceTarget) -> FenceProof:
-        """End that boot, and prove it. Raises Retryable when nothing was done, and any other PortError when nobody knows."""
+    def fence(self, target: FenceTarget, still: Callable[[], bool]) -> FenceProof:
+        """End that boot, and prove it. Raises Retryable when nothing was done, and any other PortError when nobody knows.
+        `still` is asked right before: a `kill` that comes after the answer finds the call in flight."""
         ...
 
     def kill(self) -> None:
-        """End the call in flight, for good. Returns when it has ended."""
+        """End the call in flight, for good. Returns when it has ended. Whoever calls it answers `still` with no from then on."""
         ...
 
 

@@ -45,7 +45,8 @@ class Switch:
             f"{target.node} is off", "powered_off"
         )
 
-    def fence(self, target: FenceTarget) -> FenceProof:
+    def fence(self, target: FenceTarget, still: Callable[[], bool]) -> FenceProof:
+        assert still()
         self.asked.append((self.clock.now(), target.node))
         return self.act(target)
 

@@ -18,6 +18,10 @@ PROVEN = """echo '{"evidence": "chassis power is off", "proof": "powered_off"}'"
 DEADLINE_S = 60.0
 
 
+def leads() -> bool:
+    return True
+
+
 def command(folder: Path, script: str, deadline_s: float = DEADLINE_S, log: list[str] | None = None) -> FenceCommand:
     program = folder / "fence"
     program.write_text(f"#!/bin/sh\n{script}\n")
@@ -31,7 +35,7 @@ def test_what_it_is_told(tmp_path: Path) -> None:
     """Arguments, environment, and the node's identifiers on stdin; nothing of the agent's own settings."""
     log: list[str] = []
     script = f'cat > {tmp_path}/stdin; echo "$@" > {tmp_path}/args; env > {tmp_path}/env; echo hello >&2; {PROVEN}'
-    proof = command(tmp_path, script, log=log).fence(TARGET)
+    proof = command(tmp_path, script, log=log).fence(TARGET, leads)
     assert proof == FenceProof("chassis power is off", "powered_off")
     assert (tmp_path / "args").read_text() == "--first web-1 b1\n"
     told = json.loads((tmp_path / "stdin").read_text())
@@ -67,12 +71,12 @@ def test_what_it_is_told(tmp_path: Path) -> None:
 def test_anything_else_is_no_proof(tmp_path: Path, script: str, error: type[PortError], says: str) -> None:
     """75: nothing was done. All the rest: nobody knows."""
     with pytest.raises(error, match=says):
-        command(tmp_path, script).fence(TARGET)
+        command(tmp_path, script).fence(TARGET, leads)
 
 
 def test_a_program_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(Terminal, match="can't be run"):
-        FenceCommand([str(tmp_path / "none")], deadline_s=DEADLINE_S, environ={}, log=print).fence(TARGET)
+        FenceCommand([str(tmp_path / "none")], deadline_s=DEADLINE_S, environ={}, log=print).fence(TARGET, leads)
 
 
 def is_held(lock: Path) -> bool:
@@ -92,7 +96,7 @@ def test_the_deadline_kills_the_whole_group(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     script = f"(exec 3<>{pipe}; sleep 90) & exec 3<>{pipe}; sleep 600"
     with pytest.raises(UnknownOutcome, match="took longer than"):
-        command(tmp_path, script, deadline_s=0.3).fence(TARGET)
+        command(tmp_path, script, deadline_s=0.3).fence(TARGET, leads)
     wait_until("nobody has the pipe any more", lambda: not is_held(pipe))
 
 
@@ -100,7 +104,7 @@ def test_what_it_leaves_behind_ends_with_it(tmp_path: Path) -> None:
     """A background process holds nothing up, and does nothing later."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    assert command(tmp_path, f"(exec 3<>{pipe}; sleep 90) & {PROVEN}").fence(TARGET).proof == "powered_off"
+    assert command(tmp_path, f"(exec 3<>{pipe}; sleep 90) & {PROVEN}").fence(TARGET, leads).proof == "powered_off"
     wait_until("nobody has the pipe any more", lambda: not is_held(pipe))
 
 
@@ -113,7 +117,7 @@ def test_it_is_killed_from_outside(tmp_path: Path) -> None:
 
     def fence() -> None:
         try:
-            running.fence(TARGET)
+            running.fence(TARGET, leads)
         except PortError as error:
             failed.append(error)
 
@@ -124,3 +128,27 @@ def test_it_is_killed_from_outside(tmp_path: Path) -> None:
     thread.join()
     assert "killed by SIGKILL" in str(failed[0])
     running.kill()
+
+
+def test_it_is_not_started_when_leadership_is_lost_meanwhile(tmp_path: Path) -> None:
+    """Between the confirmation and the start, too: `kill` finds the command, or it never begins."""
+    with pytest.raises(Retryable, match="was not started"):
+        command(tmp_path, f"touch {tmp_path}/begun").fence(TARGET, lambda: False)
+    assert not (tmp_path / "begun").exists()
+
+
+def test_a_kill_waits_for_a_command_that_is_about_to_start(tmp_path: Path) -> None:
+    """It comes while the last question is asked, which is still answered with yes."""
+    running = command(tmp_path, "sleep 600")
+    killers: list[threading.Thread] = []
+
+    def still() -> bool:
+        killers.append(threading.Thread(target=running.kill))
+        killers[0].start()
+        killers[0].join(0.2)
+        assert killers[0].is_alive(), "kill returned, and the command begins"
+        return True
+
+    with pytest.raises(Terminal, match="killed by SIGKILL"):
+        running.fence(TARGET, still)
+    killers[0].join()
