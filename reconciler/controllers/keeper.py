@@ -23,6 +23,7 @@ from reconciler.runtime.ports import (
     Compare,
     Export,
     NotOpen,
+    Opened,
     PortError,
     Reply,
     Terminal,
@@ -38,6 +39,8 @@ SILENT_RETRY_S = 5.0
 """Between two looks while the array does not answer; nothing new is asked of it meanwhile."""
 STATS_S = 60.0
 """Between two looks at the driver's statistics."""
+KILL_AGAIN_S = 0.05
+"""Between two kills of a worker that may only be about to start."""
 
 
 class Leadership(Protocol):
@@ -87,6 +90,8 @@ class Keeper:
         self._near = False
         self._silent = ""
         self._pause_s = OPEN_RETRY_S[0]
+        self._not_opening = clock.signal()
+        self._not_opening.set()
 
     @property
     def name(self) -> str:
@@ -122,7 +127,10 @@ class Keeper:
         self._wake.set()
 
     def lost(self) -> None:
-        """Leadership is gone: kill first, then note it."""
+        """Leadership is gone: kill first, then note it. An `open` that was just about to start a worker is waited for."""
+        while not self._not_opening.is_set():
+            self.backend.kill()
+            self._not_opening.wait(KILL_AGAIN_S)
         self.backend.kill()
         self._closed("another controller leads this backend")
         self._wake.set()
@@ -179,8 +187,12 @@ class Keeper:
     def _open(self) -> float:
         """Set the driver up; returns the pause before the next look."""
         try:
-            opened = self.backend.open(self._volumes())
+            opened = self._opened()
             self._save(opened.changed.items())
+        except Conflict as error:
+            self._fault = str(error)
+            self.backend.kill()
+            return OPEN_RETRY_S[0]
         except PortError as error:
             self._fault = str(error)
             self._report(f"backend {self.name} is not ready: {error}", error)
@@ -197,6 +209,18 @@ class Keeper:
         self._report(f"backend {self.name} is ready ({opened.info.driver}, {opened.info.protocol})", None)
         self._everything_again()
         return min(STATS_S, self._audit())
+
+    def _opened(self) -> Opened:
+        """With the records as they are: drivers bring back what these say is exported, and a cache may be old. Nobody else
+        changes them while we lead. Raises Conflict when we do not: whoever ends that sees us here, or we see that it has ended.
+        """
+        self._not_opening.clear()
+        try:
+            volumes = self._volumes()
+            self._writer.confirm(Snapshot(self._cache, self._keyspace), (), self._guards())
+            return self.backend.open(volumes)
+        finally:
+            self._not_opening.set()
 
     def _audit(self) -> float:
         """One audit, if it is due and the driver can tell what it exports; returns the seconds until the next one.
@@ -219,9 +243,9 @@ class Keeper:
         self.audit.forget()
 
     def _volumes(self) -> list[VolumeData]:
-        """All volumes of this backend, as recorded: drivers look at them in their set-up."""
+        """All volumes of this backend, as recorded now: drivers look at them in their set-up."""
         found = []
-        for item in self._cache.prefix(self._keyspace.folder(Family.RECORD)):
+        for item in self._writer.listed(Family.RECORD):
             record = self._cache.decoded(item)
             key = self._keyspace.parse(item.key)
             if isinstance(record, Record) and record.backend == self.name and isinstance(key, Key):

@@ -6,16 +6,16 @@ the planner named, or its absence.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from pydantic import BaseModel
 
 from reconciler.core.reading import Seen
 from reconciler.runtime.cache import Cache
-from reconciler.runtime.ports import Compare, Delete, Op, Put, Retryable, Store, UnknownOutcome
+from reconciler.runtime.ports import Compare, Delete, Item, Op, Put, Retryable, Store, UnknownOutcome
 from schema.codec import encode
-from schema.keys import Key, Keyspace
+from schema.keys import Family, Key, Keyspace
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -76,6 +76,10 @@ class Writer:
     def confirm(self, snapshot: Snapshot, keys: Iterable[Key], guard: Iterable[Compare] = ()) -> None:
         """The read-only transaction right before an external call. Raises Conflict when the facts are no longer so."""
         self._transact([*snapshot.compares(keys), *guard], ())
+
+    def listed(self, family: Family) -> Sequence[Item]:
+        """All keys of a family as they are in the store now, whatever the cache knows."""
+        return self._store.list(self._keyspace.folder(family)).items
 
     def commit(
         self,

@@ -302,6 +302,8 @@ class Fleet:
         by = self.whose()
         node = next((name for name, host in self.hosts.items() if host.initiator == event.who), "")
         match event.kind:
+            case "exported":
+                self.invariants.exported(by, self.acting.get(event.where, ""), event.uid)
             case "mapped":
                 self.invariants.mapped(by, self.acting.get(event.where, ""), node, event.uid)
             case "unmapped":

@@ -251,6 +251,13 @@ class Invariants:
 
     # --- arrays and hosts
 
+    def exported(self, by: str, acting: str, uid: str) -> None:
+        """An array made a volume ready to be reached, on demand or while its driver was set up."""
+        self._check_acting(by, acting, f"exported {uid}")
+        record = self._record(uid)
+        if record is None or not record.exports:
+            raise Broken(f"S6: {uid} was exported without an intent")
+
     def mapped(self, by: str, acting: str, node: str, uid: str) -> None:
         """An array let a node reach a volume."""
         self._check_acting(by, acting, f"mapped {uid} to {node}")

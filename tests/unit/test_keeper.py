@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from reconciler.controllers.audit import Audit
@@ -42,9 +42,12 @@ class Array:
         self.alive = False
         self.answers = True
         self.listed: list[Exposure] = []
+        self.opening: Callable[[], None] = lambda: None
+        """Called when `open` was called, and has not started a worker yet."""
         self.capabilities: dict[str, Any] = {"list_exports": lists}
 
     def open(self, volumes: Sequence[VolumeData]) -> Opened:
+        self.opening()
         self.opened += 1
         self.alive = True
         return Opened(self._info())
@@ -98,7 +101,7 @@ class Array:
 
 
 class Leads:
-    """Leadership that is never lost."""
+    """Leadership until `guard` is None."""
 
     def __init__(self, guard: Compare) -> None:
         self.guard: Compare | None = guard
@@ -113,6 +116,7 @@ class World:
         cache = Cache(self.clock, decode=lambda item: decode_family(family(item.key), item.value))
         self.array = Array(lists)
         self.told: list[str] = []
+        self.leads = Leads(Compare(LEADER, present=True))
         self.audit = Audit(
             self.array,
             cache=cache,
@@ -126,7 +130,7 @@ class World:
             self.array,
             driver="driver",
             controller="ctl",
-            leadership=Leads(Compare(LEADER, present=True)),
+            leadership=self.leads,
             cache=cache,
             keyspace=KEYSPACE,
             writer=Writer(store, cache, KEYSPACE),
@@ -189,3 +193,29 @@ def test_a_driver_that_cannot_list_is_not_asked_to() -> None:
     world.clock.run_for(1000)
     assert world.status().orphan_exports == 0
     assert not [line for line in world.told if "list" in line]
+
+
+def test_a_worker_that_was_about_to_start_when_leadership_went_is_killed() -> None:
+    """`lost` returns when nothing can begin any more: a set-up brings exports back, and a successor may have removed them."""
+    world = World()
+    lost: list[bool] = []
+
+    def lose() -> None:
+        world.leads.guard = None
+        world.clock.spawn("election", lambda: (world.keeper.lost(), lost.append(world.array.alive)))
+        world.clock.sleep(1.0)
+
+    world.array.opening = lose
+    world.array.alive = False
+    world.clock.run_for(120)
+    assert (lost, world.array.alive) == ([False], False)
+
+
+def test_nothing_is_opened_once_leadership_has_gone() -> None:
+    """The leader key went, and nobody here was told of it yet."""
+    world = World()
+    world.array.alive = False
+    world.etcd.delete(LEADER)
+    world.clock.run_for(120)
+    assert world.array.opened == 1
+    assert not world.keeper.view().ready
