@@ -159,6 +159,8 @@ class _Explaining:
             closer["HeldBy"] = "HeldByLeaving"
         if not planning.cuts_access(self.known, self.backend):
             closer["NodeSilent"] = "NodeSilentUncut"
+        if told.state is State.BLOCKED:
+            closer["TooFewPaths"] = "TooFewPathsEver"
         if isinstance(told, AttachmentSummary) and told.set_aside:
             closer["DeviceBusy"] = "DeviceBusyDrained"
         fitting = [closer.get(each, each) for each in reasons]

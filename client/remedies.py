@@ -106,6 +106,10 @@ REMEDIES: dict[str, tuple[str, ...]] = {
         "see which are missing: ssh {node} 'multipath -ll; iscsiadm -m session -P 1'",
         "to be content with fewer: brickctl attach {node} {volume} --min-paths 1",
     ),
+    "TooFewPathsEver": (
+        "to be content with what there is: brickctl attach {node} {volume} --min-paths 1",
+        "more come only where the array has more portals, and multipath is set on {node}: then detach it, and attach it again",
+    ),
     "DuplicateInitiator": (
         "give {node} an identifier of its own (a cloned host keeps the original's), then restart its daemon:",
         "  iSCSI: echo InitiatorName=$(iscsi-iname) > /etc/iscsi/initiatorname.iscsi; systemctl restart iscsid brickwork-node",

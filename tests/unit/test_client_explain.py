@@ -137,6 +137,16 @@ def test_what_the_controller_has_not_said_yet(world: World) -> None:
     assert "note:       held by web-1 (epoch 7, ready) (HeldBy)" in world.ok("explain", "web-9", "data")
 
 
+def test_paths_that_will_never_be_there_are_not_waited_for(world: World) -> None:
+    """All paths that the connection has are live: nothing is taken up by itself."""
+    world.wish(spec=b'{"min_paths": 3}')
+    world.said("Attached")
+    text = world.ok("explain", "web-1", "data")
+    assert "Blocked (TooFewPaths)" in text
+    assert "remedy:     to be content with what there is: brickctl attach web-1 data --min-paths 1" in text
+    assert "by itself" not in text
+
+
 def test_a_volume_is_not_moved_to_a_node_that_nobody_knows(world: World) -> None:
     """`brickctl detach` alone would leave the volume nowhere: what else is missing is told beside."""
     world.wish("web-9")

@@ -85,6 +85,8 @@ class Child:
             if self._life is not None and (left := self._life.end("restarted", deadline_s)):
                 raise ports.Unavailable(f"{self.name}: the former process does not die: {sessions.describe(left)}")
             life = self._life = self._spawn()
+        if self._permission is not None:  # it may have moved while `permit` did not know this life
+            life.permit(self._permission)
         try:
             life.wait(0, until)
         except (TimeoutError, _Ended) as error:
