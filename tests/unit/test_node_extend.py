@@ -56,7 +56,7 @@ class Node:
             enqueue=lambda _: None,
             failpoint=lambda _: None,
             observe_step=lambda *_: None,
-            mass=MassRule(),
+            mass=MassRule,
             tell_paused=lambda *_: None,
             tell_device=lambda *_: None,
         )
