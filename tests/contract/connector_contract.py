@@ -245,8 +245,14 @@ class ConnectorContract:
         with pytest.raises(Terminal):
             rig.connector.connect(replace(rig.volume("v"), volume=name))
 
-    def test_an_unknown_protocol_is_refused(self, rig: Rig) -> None:
+    def test_an_unknown_protocol_is_refused_and_leaves_nothing_to_disconnect(self, rig: Rig) -> None:
+        """Else its attachment could never end. What was connected by a version that knew it is not given up."""
+        target = replace(rig.volume("v"), conn_info={"driver_volume_type": "carrier-pigeon", "data": {}})
         with pytest.raises(Terminal):
-            rig.connector.connect(
-                replace(rig.volume("v"), conn_info={"driver_volume_type": "carrier-pigeon", "data": {}})
-            )
+            rig.connector.connect(target)
+        assert rig.connector.inspect(target, None) is None
+        rig.connector.disconnect(target, None)
+        with pytest.raises(Terminal):
+            rig.connector.inspect(target, {"path": "/dev/pigeon"})
+        with pytest.raises(Terminal):
+            rig.connector.disconnect(target, {"path": "/dev/pigeon"})

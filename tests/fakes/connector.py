@@ -61,6 +61,8 @@ class FakeConnector:
 
     def inspect(self, target: Target, details: Mapping[str, Any] | None) -> Device | None:
         def act(_: Step) -> Device | None:
+            if _never_begun(target, details):
+                return None
             _check(target)
             found = self._find(target, details)
             if found:
@@ -89,6 +91,8 @@ class FakeConnector:
 
     def disconnect(self, target: Target, details: Mapping[str, Any] | None, *, flush: bool = True) -> None:
         def act(step: Step) -> None:
+            if _never_begun(target, details):
+                return
             _check(target)
             if step.lands:
                 self._take_away(target, details, step, flush=flush)
@@ -205,6 +209,10 @@ class FakeConnector:
             self.host.connecting = self.child
         self.child.start()
         return self.child.call(name, act, self.deadline_s)
+
+
+def _never_begun(target: Target, details: Mapping[str, Any] | None) -> bool:
+    return details is None and target.conn_info.get("driver_volume_type") != PROTOCOL
 
 
 def _check(target: Target) -> None:

@@ -74,6 +74,8 @@ class Host:
         """Looks at the device. What it changes is the link, when that tells a lie, and a lost read-only flag."""
         if self._noop.takes(target):
             return self._noop.inspect(target)
+        if _never_begun(target, details):
+            return None
         way = self._way(target)
         found = way.find(target, details)
         if found is not None:
@@ -113,6 +115,8 @@ class Host:
     def disconnect(self, target: Target, details: Details | None, *, flush: bool) -> None:
         if self._noop.takes(target):
             return self._noop.disconnect(target)
+        if _never_begun(target, details):
+            return None
         way = self._way(target)
         found = way.find(target, details)
         if found is None:
@@ -207,3 +211,9 @@ class Host:
         raise Unsupported(
             f"connections of type {protocol!r} are not supported: Brickwork could not prove that such a device is gone"
         )
+
+
+def _never_begun(target: Target, details: Details | None) -> bool:
+    """Its connect was refused before it did anything, for its protocol: so its wish can be taken back. Whatever was connected, by a
+    version that could, has details."""
+    return details is None and ways.protocol_of(target) not in files.PROTOCOLS | locate.PROTOCOLS
