@@ -429,6 +429,7 @@ def test_survivors_of_daemon_and_keeper_are_ended_before_the_next_start(
 
 def test_a_session_number_in_use_by_somebody_else_is_left_alone(tmp_path: Path) -> None:
     stranger = subprocess.Popen(["/bin/sleep", "600"], start_new_session=True)
+    eventually(Path(f"/proc/{stranger.pid}/environ").read_bytes)  # in the middle of exec it has none yet
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     (tmp_path / "child-1.json").write_text(json.dumps({"token": "t", "session": stranger.pid, "boot": boot}))
     (tmp_path / "child-2.json").write_text('{"tok')
