@@ -41,9 +41,11 @@ _IN_USE = (
     "end what the message names, on {node}: unmount it, stop the process, remove the mapping",
     "find it: ssh {node} 'lsblk /dev/brickwork/{volume}; fuser -vm /dev/brickwork/{volume}'",
 )
-_BACKEND_AWAY = (
+_EVERY_TRY = "it is tried again by itself; the controller's log has every try: journalctl -u brickwork-controller"
+_BACKEND_AWAY = ("look at it: brickctl describe backend {backend}", _EVERY_TRY)
+_CALL_FAILED = (
     "is all well with {volume} on the array, and with the backend? brickctl describe backend {backend}",
-    "it is tried again by itself; the controller's log has every try: journalctl -u brickwork-controller",
+    _EVERY_TRY,
 )
 _WHICH_BACKEND = ("is the name right? brickctl get backends; backends are defined in the controller's settings",)
 _BY_HAND = (
@@ -163,7 +165,7 @@ REMEDIES: dict[str, tuple[str, ...]] = {
     "BackendNotReady": _BACKEND_AWAY,
     "BackendUnknown": _WHICH_BACKEND,
     "UnknownBackend": _WHICH_BACKEND,
-    "UnknownOutcome": _BACKEND_AWAY,
+    "UnknownOutcome": _CALL_FAILED,
     # the operator
     "OrphanExport": (
         "the driver may still export {volume} from an earlier life; nothing is done about it on doubt",
@@ -198,7 +200,7 @@ REMEDIES: dict[str, tuple[str, ...]] = {
 }
 
 for _call in ("Export", "ConnectExport", "Terminate", "Unexport", "Create", "Extend", "Delete"):
-    REMEDIES[f"{_call}Failed"] = _BACKEND_AWAY
+    REMEDIES[f"{_call}Failed"] = _CALL_FAILED
 
 
 def remedy(reason: str, place: Place) -> list[str]:
