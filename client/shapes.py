@@ -22,7 +22,7 @@ IDENTIFIERS = ("host", "ip", "initiator", "nqn", "nvme_hostid", "wwpns", "wwnns"
 
 
 def attachment(told: AttachmentSummary, spec: object) -> Shape:
-    path = ("path", "device", "size_bytes", "paths")
+    path = ("path", "device", "identity", "size_bytes", "paths")
     status = _status(told, "set_aside", *path, "mode", "protocol", "epoch", "observed_generation")
     return {"kind": "Attachment", "node": told.node, "volume": told.volume, **_wish(spec, told.generation, status)}
 

@@ -28,6 +28,7 @@ def summarise_attachment(facts: AttachmentFacts) -> AttachmentSummary:
         next_try=finding.next_try,
         path=status.path if status and with_device else None,
         device=status.device if status and with_device else None,
+        identity=status.identity if status and with_device else None,
         paths=case.paths if with_device else None,
         size_bytes=status.size_bytes if status and with_device else None,
         mode=case.mode,

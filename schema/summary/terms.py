@@ -144,6 +144,8 @@ class AttachmentSummary:
     next_try: str | None
     path: str | None
     device: str | None
+    identity: str | None
+    """The WWID, UUID or file that was verified."""
     paths: str | None
     """Live of all, as in `1/2`."""
     size_bytes: int | None

@@ -166,6 +166,7 @@ class World:
             given = {
                 "path": f"/dev/brickwork/{volume}",
                 "device": "/dev/sdb",
+                "identity": "360014051e240ac5d",
                 "paths_live": 2,
                 "paths_total": 2,
                 **given,
