@@ -114,13 +114,18 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Each test's times, and the figures that it gave to `record_property`."""
     durations: dict[str, dict[str, float]] = {}
+    figures: dict[str, list[tuple[str, object]]] = {}
     for reports in terminalreporter.stats.values():
         for report in reports:
             if isinstance(report, pytest.TestReport) and "e2e" in report.keywords:
                 durations.setdefault(report.nodeid, {})[report.when] = report.duration
+                figures[report.nodeid] = report.user_properties
     if durations:
         terminalreporter.section("times of the end-to-end tests (s)")
     for test, phases in durations.items():
         times = "  ".join(f"{phase} {phases.get(phase, 0):6.1f}" for phase in ("setup", "call", "teardown"))
         terminalreporter.write_line(f"{times}  {test}")
+        for name, figure in figures[test]:
+            terminalreporter.write_line(f"{'':52}{name}: {figure}")

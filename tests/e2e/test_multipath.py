@@ -1,6 +1,7 @@
 """Two portals, one after the other or both together dead: what users see, and what comes back by itself."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from harness.guest import Guest
@@ -33,7 +34,7 @@ def time_to_connect(brickwork: Brickwork, node: Guest, volume: Volume, *argument
 
 
 def test_a_portal_that_was_dead_before_the_attach_is_taken_up_when_it_returns(
-    brickwork: Brickwork, ctl: Guest, n1: Guest
+    brickwork: Brickwork, ctl: Guest, n1: Guest, record_property: Callable[[str, object], None]
 ) -> None:
     """Connected over the other one without waiting for the dead, and 2/2 later without a hand (A40); `min_paths: 2` keeps
     it Attaching until then, and only degrades it afterwards (A42)."""
@@ -46,9 +47,8 @@ def test_a_portal_that_was_dead_before_the_attach_is_taken_up_when_it_returns(
 
     n1.cut(Lan.STORAGE_B)
     degraded_s = time_to_connect(brickwork, n1, volume, "--min-paths", "2")
-    print(
-        f"\nattach with both portals {healthy_s:.1f} s, with one dead {degraded_s:.1f} s: {degraded_s / healthy_s:.2f}"
-    )
+    record_property("attach with both portals", f"{healthy_s:.1f} s")
+    record_property("with one dead", f"{degraded_s:.1f} s, {degraded_s / healthy_s:.2f} of it")
     assert paths(brickwork, n1, volume) == (1, 2)
     told = brickwork.explain("n1", volume.name)
     assert "Attaching (TooFewPaths)" in told

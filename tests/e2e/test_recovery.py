@@ -1,6 +1,7 @@
 """Hosts and daemons die at bad moments, and nobody lifts a hand."""
 
 import signal
+from functools import partial
 from typing import Any
 
 import pytest
@@ -36,8 +37,8 @@ def test_a_node_that_lost_power_has_its_volume_again_after_its_boot(
     write(n1, volume, "written before the power was lost", offset_mib=1)
     before, old_boot = digest(n1, volume.link), brickwork.attachment(n1, volume)["boot"]
 
-    n1.kill()
-    n1.boot()
+    die(brickwork, n1, "host")
+    see_it_uncertain(brickwork, n1, volume)
     brickwork.start_node(n1)
 
     def is_back() -> bool:
@@ -53,30 +54,69 @@ def test_a_node_that_lost_power_has_its_volume_again_after_its_boot(
     assert brickwork.traces(n1, volume) == []
 
 
+def test_a_device_is_used_on_while_the_node_daemon_is_dead(brickwork: Brickwork, ctl: Guest, n1: Guest) -> None:
+    """Reads and writes go on; the next daemon takes over what is there, by the same sessions and in the same epoch (A8, A20)."""
+    volume = brickwork.create("orphaned", "thick")
+    brickwork.attach(n1, volume)
+    write(n1, volume, "written before the daemon died", offset_mib=1)
+    told, sessions = brickwork.attachment(n1, volume), n1.run("ls /sys/class/iscsi_session").stdout
+    assert len(sessions.split()) == 2
+
+    brickwork.kill(n1)
+    wait_until(lambda: not brickwork.value(Family.ALIVE, "n1"), SETTLE_S, "n1 is silent")
+    write(n1, volume, "written while no daemon was there", offset_mib=2)
+    before = digest(n1, volume.link)
+    assert digest(ctl, volume.device) == before
+    brickwork.start_node(n1)
+    brickwork.wait_until_ready()
+
+    brickwork.wait("attachment", f"n1/{volume.name}", "attached")
+    after = brickwork.attachment(n1, volume)
+    kept = ("epoch", "boot", "identity", "phase")
+    assert {key: after[key] for key in kept} == {key: told[key] for key in kept}
+    assert n1.run("ls /sys/class/iscsi_session").stdout == sessions
+    assert digest(n1, volume.link) == digest(ctl, volume.device) == before
+    brickwork.detach(n1, volume)
+    assert brickwork.traces(n1, volume) == []
+
+
 def test_a_controller_that_lost_power_exports_again_what_is_attached(
     brickwork: Brickwork, ctl: Guest, n1: Guest
 ) -> None:
-    """The same targets with the same identities: initiators recover, no attachment begins anew (A20, A36)."""
-    volume = brickwork.create("exports", "thick")
-    brickwork.attach(n1, volume)
-    write(n1, volume, "written before the power was lost", offset_mib=1)
-    before, told, exported = digest(n1, volume.link), brickwork.attachment(n1, volume), targets(ctl)
+    """The same targets, each of its own volume as before: initiators recover, no attachment begins anew (A20, A36)."""
+    volumes = [brickwork.create(name, "thick") for name in ("exports", "others")]
+    for volume in volumes:
+        brickwork.attach(n1, volume)
+        write(n1, volume, f"written to {volume.name} before the power was lost", offset_mib=1)
+    before = [digest(n1, volume.link) for volume in volumes]
+    told, exported = [brickwork.attachment(n1, volume) for volume in volumes], targets(ctl)
+    assert before[0] != before[1]
 
     ctl.kill()
     ctl.boot()
     brickwork.start_controller()
 
-    wait_until(lambda: logged_in(ctl, volume) == {"n1"}, SETTLE_S, "the initiator is back")
+    for volume, bytes_before, told_before in zip(volumes, before, told, strict=True):
+        wait_until(partial(is_logged_in, ctl, volume), SETTLE_S, "the initiator is back")
+        wait_until(partial(has_two_paths, brickwork, n1, volume), SETTLE_S, "both paths are back")
+        assert digest(n1, volume.link) == digest(ctl, volume.device) == bytes_before
+        write(n1, volume, "written after it", offset_mib=2)
+        assert digest(n1, volume.link) == digest(ctl, volume.device) != bytes_before
+        after = brickwork.attachment(n1, volume)
+        kept = ("epoch", "boot", "identity")
+        assert {key: after[key] for key in kept} == {key: told_before[key] for key in kept}
     assert targets(ctl) == exported
-    wait_until(lambda: brickwork.attachment(n1, volume)["paths_live"] == 2, SETTLE_S, "both paths are back")
-    write(n1, volume, "written after it", offset_mib=2)
-    assert digest(n1, volume.link) == digest(ctl, volume.device) != before
-    after = brickwork.attachment(n1, volume)
-    assert {key: after[key] for key in ("epoch", "boot", "identity")} == {
-        key: told[key] for key in ("epoch", "boot", "identity")
-    }
-    brickwork.detach(n1, volume)
-    assert brickwork.traces(n1, volume) == []
+    for volume in volumes:
+        brickwork.detach(n1, volume)
+    assert [trace for volume in volumes for trace in brickwork.traces(n1, volume)] == []
+
+
+def is_logged_in(ctl: Guest, volume: Volume) -> bool:
+    return logged_in(ctl, volume) == {"n1"}
+
+
+def has_two_paths(brickwork: Brickwork, node: Guest, volume: Volume) -> bool:
+    return bool(brickwork.attachment(node, volume)["paths_live"] == 2)
 
 
 @pytest.mark.parametrize("victim", ["daemon", "host"])

@@ -8,8 +8,8 @@ for disk in /sys/block/sd*; do [ ! -e "$disk" ] || echo "disk ${disk##*/}"; done
 dmsetup ls 2>/dev/null | grep -v '^No devices' | sed 's/^/dm map /'
 multipathd show paths raw format '%d' 2>/dev/null | grep -vx ok | sed 's/^/multipath path /'
 for record in /etc/iscsi/nodes/*; do [ ! -e "$record" ] || echo "initiator record ${record##*/}"; done
-for link in /dev/disk/by-path/* /dev/brickwork/*; do
-    [ ! -L "$link" ] || case $link in */platform-uml-*) ;; *) echo "link $link";; esac
+for link in /dev/disk/*/* /dev/mapper/* /dev/brickwork/*; do
+    [ ! -L "$link" ] || case $(readlink $link) in */ubd*|*/loop*) ;; *) echo "link $link";; esac
 done
 grep -E ' nfs4? ' /proc/mounts | sed 's/^/NFS mount /'
 losetup --noheadings --list --output NAME,BACK-FILE | sed 's/^/loop device /'

@@ -38,16 +38,18 @@ EVIDENCE = [
     ' etcdctl get --prefix /brickwork/v1/$family/ | sed \'s/"connector":{[^}]*}/"connector":…/g\'; done',
 ]
 
-# Prints a line with all initiators that are logged in, whenever there are others than before.
+# Prints how often it looked, and all initiators that are logged in, whenever there are others than before.
 WATCH_SESSIONS = r"""
+looks=0
 last=
 while :; do
+    looks=$((looks + 1))
     now=
     for acl in /sys/kernel/config/target/iscsi/iqn*/tpgt_1/acls/*; do
         { read -r state <$acl/info; } 2>/dev/null || continue
         case $state in "No active"*) ;; *) now="$now ${acl##*:}";; esac
     done
-    [ "$now" = "$last" ] || echo "logged in:$now"
+    [ "$now" = "$last" ] || echo "$looks looks:$now"
     last=$now
     sleep 0.1
 done
