@@ -57,9 +57,10 @@ class Host:
     def target(self, volume: str, snapshot: Snapshot) -> Target | None:
         """What to look for or to disconnect: by the note, else by the connection."""
         note = self._noted.get(volume)
-        if note is not None:
-            return Target(volume, note.conn_info, note.mode == "ro", note.size_bytes, note.identity)
         connection = snapshot.value(Key(Family.CONNECTION, (self._node, volume)), Connection)
+        if note is not None:
+            size_bytes = None if _grew(note, connection) else note.size_bytes
+            return Target(volume, note.conn_info, note.mode == "ro", size_bytes, note.identity)
         if connection is None or connection.conn_info is None:
             return None
         return target_of(volume, connection)
@@ -98,6 +99,13 @@ class Host:
         self._notes.drop(volume)
         self._noted.pop(volume, None)
         self._known[volume] = Known(OnHost.ABSENT)
+
+
+def _grew(note: Note, connection: Connection | None) -> bool:
+    """Whether the volume grew since the note was written. Until N12 was done its device may have either size."""
+    if connection is None or (connection.uid, connection.epoch) != (note.uid, note.epoch):
+        return False
+    return (connection.size_gib or 0) > (note.size_gib or 0)
 
 
 def target_of(volume: str, connection: Connection) -> Target:

@@ -160,25 +160,36 @@ class NodeSteps:
 
     def _report(self, step: Step, volume: str, snapshot: Snapshot) -> None:
         """N3 for a device that is there already: after a restart, or when the status went missing."""
-        known = self._host.known(volume)
-        if known is None or known.device is None:
-            if known is not None and known.fault is not None:
-                raise known.fault
+        device = self._device(volume, snapshot)
+        if device is None:
             self._host.learn(volume, Known(OnHost.ABSENT))  # nothing usable: connect it properly
             return
-        self._commit_attached(step, volume, snapshot, known.device)
+        self._commit_attached(step, volume, snapshot, device)
+
+    def _device(self, volume: str, snapshot: Snapshot) -> Device | None:
+        """What is known to be there. One that was not what it should be is looked at again: the volume may have grown meanwhile.
+
+        Raises IdentityMismatch.
+        """
+        known = self._host.known(volume)
+        if known is not None and known.fault is not None:
+            self._inspect(volume, snapshot)
+            known = self._host.known(volume)
+        if known is not None and known.fault is not None:
+            raise known.fault
+        return known.device if known is not None else None
 
     def _extend_device(self, step: Step, volume: str, snapshot: Snapshot) -> None:
         """N12. Until the device has its new size the note promises none: a crash in between may leave either."""
         connection = self._connection(volume, snapshot)
-        note, known = self._host.note(volume), self._host.known(volume)
-        if note is None or known is None or known.device is None:
-            raise (known and known.fault) or Conflict("the device is not known any more")
+        note, before = self._host.note(volume), self._device(volume, snapshot)
+        if note is None or before is None:
+            raise Conflict("the device is not known any more")
         self._host.write_note(replace(note, size_bytes=None))
         self._failpoint("EXTEND_DEVICE:noted")
         try:
             device = self._connector.extend(self._host.wanted(volume, connection), note.details)
-            _check_growth(device, known.device, connection)
+            _check_growth(device, before, connection)
         except PortError as error:
             raise ExtendFailed(f"the volume grew, its device here did not yet: {error}") from error
         self._failpoint("EXTEND_DEVICE:called")

@@ -312,6 +312,8 @@ class Fleet:
                 self.invariants.deleted(by, self.acting.get(event.where, ""), event.uid)
             case "connected" if by:
                 self.invariants.connected(event.where, self.uids().get(event.uid, "?"), event.uid)
+            case "connected":
+                self.invariants.came_back(event.where, event.uid)
             case "disconnected":
                 self.invariants.disconnected(event.where, event.uid)
 

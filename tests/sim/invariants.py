@@ -289,6 +289,12 @@ class Invariants:
         self._device_of[node, uid] = (claim.epoch, claim.boot)
         self._check_writers(uid)
 
+    def came_back(self, node: str, uid: str) -> None:
+        """A host that was reset restored a session: it is still by the grant of the boot that claimed it."""
+        claim = self.claim(node, uid)
+        if claim is not None:
+            self._device_of[node, uid] = (claim.epoch, claim.boot)
+
     def disconnected(self, node: str, uid: str) -> None:
         self._device_of.pop((node, uid), None)
 

@@ -11,7 +11,7 @@ from reconciler.controllers.node import NodeReconciler
 from reconciler.core.mass import MassRule
 from reconciler.runtime.cache import Cache
 from reconciler.runtime.controller import Again
-from reconciler.runtime.ports import PortError, Retryable, UnknownOutcome
+from reconciler.runtime.ports import IdentityMismatch, PortError, Retryable, UnknownOutcome
 from schema.codec import decode_family, encode
 from schema.keys import Family, Key, Keyspace
 from schema.models import AttachmentSpec, Connection, HolderPhase, NodeRecord
@@ -147,3 +147,17 @@ def test_an_array_that_has_not_grown_yet_is_asked_again() -> None:
         node.settle()
     node.world.array.extend(node.volume.uid, 2)
     assert node.settle().size_bytes == 2 * GIB
+
+
+def test_a_volume_that_grew_while_it_was_connected_is_attached_once_its_connection_tells() -> None:
+    """The device is larger than it was said to be, which alone would be another volume's."""
+    node = Node()
+    node.world.array.extend(node.volume.uid, 2)
+    with pytest.raises(IdentityMismatch):
+        node.settle()
+    with pytest.raises(IdentityMismatch):
+        node.settle()
+    node.connected()
+    after = node.settle()
+    assert (after.attached, after.size_bytes) == (True, 2 * GIB)
+    assert node.physical.disk["v"].size_bytes == 2 * GIB
