@@ -46,11 +46,12 @@ def test_a_detached_volume_leaves_nothing_but_its_bytes(brickwork: Brickwork, ct
 
 
 def assert_it_is_told_which_device(brickwork: Brickwork, ctl: Guest, node: Guest, volume: Volume) -> None:
-    """`describe` has the identity that the target gives the volume (A34)."""
+    """`describe` has the identity that the target gives the volume, and the size (A34)."""
     unit = ctl.run(f"cat /sys/kernel/config/target/core/iblock_*/*{volume.uid}/wwn/vpd_unit_serial").stdout
     serial = unit.split()[-1].replace("-", "")
     told = brickwork.brickctl("describe", f"attachment/{node.name}/{volume.name}").stdout
     assert f"36001405{serial[:25]}" in told
+    assert str(2**30) in told
 
 
 def assert_only_its_password_lets_in(ctl: Guest, node: Guest, volume: Volume) -> None:
