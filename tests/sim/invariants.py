@@ -278,8 +278,15 @@ class Invariants:
         record = self._record(uid)
         if record is None or record.intent is None or record.intent.value not in ("delete", "create"):
             raise Broken(f"D1: {uid} was deleted without that intent")
-        if self._hosts.devices(uid):
-            raise Broken(f"D1: {uid} was deleted while {self._hosts.devices(uid)} have devices of it")
+        users = [node for node in self._hosts.devices(uid) if not self._given_up(node, uid)]
+        if users:
+            raise Broken(f"D1: {uid} was deleted while {users} have devices of it")
+
+    def _given_up(self, node: str, uid: str) -> bool:
+        """Its boot is fenced, hence cut off, and a careless hand took away the claim that would still have kept the volume."""
+        _, boot = self._device_of.get((node, uid), (0, ""))
+        volume = self._hosts.uids().get(uid, "")
+        return self.fenced(node, boot) and Key(Family.CLAIM, (node, volume)) not in self._values
 
     def connected(self, node: str, volume: str, uid: str) -> None:
         """A host got a device."""
