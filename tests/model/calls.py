@@ -53,8 +53,8 @@ class Calls(Transactions):
             case Do.EXTEND_DEVICE:
                 return self._extend_device(state, op, heard), ""
             case Do.DISCONNECT:
-                host = state.hosts[op.node]._replace(device=0, size=0)
-                return with_host(state, op.node, host._replace(know=ABSENT) if heard else host), ""
+                host = state.hosts[op.node]._replace(device=0, size=0, session=0)
+                return with_host(state, op.node, host._replace(know=ABSENT, noted=None) if heard else host), ""
             case _:
                 return self._land_existence(state, op)
 
@@ -68,11 +68,11 @@ class Calls(Transactions):
         return with_controller(state, memory._replace(epoch=op.epoch, marks=marks | mark))
 
     def _connect(self, state: State, op: Op, heard: bool) -> State:
-        """It works only while the export is there, if the array looks. A device that is there already is found, not made."""
+        """It works only while the export is there, if the array looks. A device or a session that is there already is used."""
         host = state.hosts[op.node]
         works = (bool(state.array.maps[op.node]) or not state.array.cuts) and host.away != OFF
         if works:
-            host = host._replace(device=host.device or op.epoch, size=op.size)
+            host = host._replace(device=host.device or host.session or op.epoch, size=op.size, session=0)
         if heard:
             host = host._replace(know=PRESENT if works else UNKNOWN, op=host.op if works else None)
         return with_host(state, op.node, host)

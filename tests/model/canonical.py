@@ -237,6 +237,8 @@ def _rename_host(host: Host, index: int, names: Names) -> Host:
         device=names.epochs[host.device],
         op=host.op and _rename_op(host.op, names),
         asleep=names.epochs[host.asleep],
+        noted=host.noted and (names.epochs[host.noted[0]], names.boots[index][host.noted[1]]),
+        session=names.epochs[host.session],
     )
 
 

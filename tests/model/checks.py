@@ -126,7 +126,7 @@ def settled(state: State, *, healed: bool) -> bool:
 def _is_well(state: State, node: int) -> bool:
     keys, host = state.nodes[node], state.hosts[node]
     seen = PRESENT if host.device else ABSENT
-    if host.device and host.short:
+    if host.session or (host.device and host.short):
         return False
     return (host.away, host.op, host.know, keys.boot) == (HERE, None, seen, host.boot) and host.boot not in keys.fences
 
@@ -155,7 +155,7 @@ def _node_settled(state: State, node: int, holds: bool, here: bool) -> bool:
     keys, host = state.nodes[node], state.hosts[node]
     if not holds:
         said = keys.status is None or bool(keys.wanted and keys.status[0] == RELEASED)  # goes with the wish (N6)
-        gone = (said and not keys.claim and not host.device) or not here
+        gone = (said and not keys.claim and not host.device and not host.noted) or not here
         return gone and not keys.connection and not state.array.maps[node]
     epoch = host.device
     attached = keys.claim == (epoch, host.boot) and keys.status == (ATTACHED, epoch)

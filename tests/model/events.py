@@ -96,6 +96,18 @@ def healing(state: State) -> Iterator[Next]:
             yield Next(kind, ACTORS[node], "is powered on: a new boot", with_host(state, node, started))
 
 
+def arrivals(state: State) -> Iterator[Next]:
+    """The kernel finds the device of a session that a broken-off connect left, while the array serves it. Nothing waits for it."""
+    for node, host in enumerate(state.hosts):
+        if host.session and _is_served(state, node):
+            after = with_host(state, node, host._replace(device=host.session, session=0))
+            yield _event(OUTSIDE, f"the device of a session comes by itself on {NODES[node]}", after)
+
+
+def _is_served(state: State, node: int) -> bool:
+    return (bool(state.array.maps[node]) or not state.array.cuts) and state.hosts[node].away != OFF
+
+
 def _audits(state: State, *, there: bool) -> Iterator[State]:
     """The controller hears that the export of a holder is missing, between two looks at the volume. `there`: it is not."""
     memory = state.controller
@@ -128,6 +140,8 @@ def budgeted(load: Load, rules: Rules, state: State) -> Iterator[Next]:
         yield from _deletions(load, rules, with_budget(state, budget._replace(deletions=budget.deletions - 1)))
     if budget.paths:
         yield from _lost_paths(with_budget(state, budget._replace(paths=budget.paths - 1)))
+    if budget.breaks:
+        yield from _broken_connects(with_budget(state, budget._replace(breaks=budget.breaks - 1)))
     if budget.specs:
         yield from _specs(load, rules, with_budget(state, budget._replace(specs=budget.specs - 1)))
     if budget.losses:
@@ -173,8 +187,8 @@ def _power_cuts(state: State) -> Iterator[Next]:
     for node, host in enumerate(state.hosts):
         if host.away == OFF:
             continue
-        asleep = host.device if host.restores else 0
-        dark = host._replace(away=OFF, op=None, know=UNKNOWN, device=0, size=0, asleep=asleep, short=False)
+        asleep = (host.device or host.session) if host.restores else 0
+        dark = host._replace(away=OFF, op=None, know=UNKNOWN, device=0, size=0, asleep=asleep, short=False, session=0)
         after = with_host(state, node, dark)._replace(late=tuple(op for op in state.late if not _runs_on(op, node)))
         yield _event(OUTSIDE, f"power cut on {NODES[node]}", _caught_up(after, node))
 
@@ -188,6 +202,17 @@ def _lost_paths(state: State) -> Iterator[Next]:
     for node, host in enumerate(state.hosts):
         if host.device and not host.short:
             yield _event(OUTSIDE, f"{NODES[node]} misses paths", with_host(state, node, host._replace(short=True)))
+
+
+def _broken_connects(state: State) -> Iterator[Next]:
+    """The worker dies between login and device. The daemon lives, and knows no more than one that was started again."""
+    for node, host in enumerate(state.hosts):
+        op = host.op
+        if op and not op.landed and STEPS[op.do] is Do.CONNECT and not host.device and _is_served(state, node):
+            left = host._replace(op=None, know=UNKNOWN, size=op.size, session=host.session or op.epoch)
+            yield _event(
+                OUTSIDE, f"the connect on {NODES[node]} is broken off after the login", with_host(state, node, left)
+            )
 
 
 def _partitions(state: State) -> Iterator[Next]:

@@ -78,7 +78,7 @@ class Planners:
     def for_node(self, seen: State, index: int) -> Move | None:
         """A node's next step for its attachment."""
         host = seen.hosts[index]
-        asked = (index, seen.nodes[index], host.boot, host.know, host.short, host.size)
+        asked = (index, seen.nodes[index], host.boot, host.know, host.short, host.size, host.noted)
         if asked not in self._node_moves:
             keys = seen.nodes[index]
             step = self._rules.plan_node(attachment_view(keys, index, host))
@@ -88,7 +88,7 @@ class Planners:
     def for_boot(self, seen: State, index: int) -> Move | None:
         """A node's next step for itself."""
         host = seen.hosts[index]
-        asked = (index, seen.nodes[index], host.boot, host.know, host.short)
+        asked = (index, seen.nodes[index], host.boot, host.know, host.short, host.noted)
         if asked not in self._boot_moves:
             view = attachment_view(seen.nodes[index], index, host)
             step = self._rules.plan_boot(
@@ -191,6 +191,7 @@ def attachment_view(keys: NodeKeys, index: int, host: Host) -> AttachmentView:
         claim=_claim_view(keys),
         status=_status_view(keys),
         device=ON_HOST[host.know],
+        noted=host.noted and ClaimView(host.noted[0], _boot(host.noted[1])),
         paths_to_add=host.short,
         size_gib=host.size or None,
     )

@@ -138,6 +138,10 @@ class Host(NamedTuple):
     """Ghost: what it will log in to."""
     short: bool = False
     """Paths are missing, and their portals answer."""
+    noted: tuple[int, int] | None = None
+    """Epoch, boot: the daemon's note on its disk, there from before a connect. Kept in loads with budget.breaks alone."""
+    session: int = 0
+    """Ghost: the epoch of a connect that was broken off after its login. The device may come by itself."""
 
 
 class Array(NamedTuple):
@@ -209,6 +213,8 @@ class Budget(NamedTuple):
     losses: int = 0
     """The array forgets its exports, or an audit says so of one that is there."""
     paths: int = 0
+    breaks: int = 0
+    """Connects whose worker dies between login and device."""
 
 
 class State(NamedTuple):

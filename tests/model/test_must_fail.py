@@ -106,6 +106,15 @@ VARIANTS = {
     "a drain is not confirmed": missing(
         variants.DropsOnAnOldDrain, Load(Budget(stale=1, drains=2), "attached", lag="one", crashes=False), DROPPED
     ),
+    "what is not seen is released": missing(variants.ReleasesTheUnseen, load(wishes=3, breaks=1), CUT, REVIVED),
+    "what is not seen is released, in a fenced boot": missing(
+        variants.ReleasesTheUnseen, load("wished", partitions=1, fences=1, breaks=1), CUT, REVIVED
+    ),
+    "what is not seen is left in a fenced boot": missing(
+        variants.LeavesTheUnseenInFencedBoots,
+        Load(Budget(partitions=1, fences=1, breaks=1, deletions=1), "wished", deletions=frozenset({"claim"})),
+        REVIVED,
+    ),
     "late node call": missing(Rules, load(wishes=3, late=NODES), CUT, WRONG_EPOCH, REVIVED),
 }
 

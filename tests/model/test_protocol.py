@@ -4,8 +4,8 @@ The loads are those of docs/PROTOCOL.md, section 3, as far as they fit into a mi
 `BRICKWORK_MODEL=full` in the environment: about an hour, up to 6 GiB. `pytest -rP tests/model` prints states and seconds.
 
 W wish changes, OFF power cuts, PART partitions, FENCE fences, LOSS exports that the array lost (or an audit says so), DEL deletions
-by hand, STALE caches that miss writes, CORDON and DRAIN changes of what is to be with a node; crashes of everybody at any time are
-always on.
+by hand, STALE caches that miss writes, CORDON and DRAIN changes of what is to be with a node, BREAK connects broken off after the
+login; crashes of everybody at any time are always on.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ FAST = {
     "W=2 LOSS=1": Load(Budget(wishes=2, losses=1)),
     "W=2 PATHS=2": Load(Budget(wishes=2, paths=2)),
     "attached, W=1 PATHS=1 STALE=1": Load(Budget(wishes=1, paths=1, stale=1), "attached", lag="one"),
+    "W=3 BREAK=1": Load(Budget(wishes=3, breaks=1)),
+    "wished, W=1 PART=1 FENCE=1 BREAK=1": Load(Budget(wishes=1, partitions=1, fences=1, breaks=1), "wished"),
     "W=1 STALE=1 CORDON=2": Load(Budget(wishes=1, stale=1, cordons=2), lag="one"),
     "W=2 DRAIN=2": Load(Budget(wishes=2, drains=2)),
     "attached, STALE=1 DRAIN=2": Load(Budget(stale=1, drains=2), "attached", lag="one"),
@@ -69,6 +71,12 @@ SLOW = {
     "W=1 DRAIN=2 OFF=1 DEL=1": Load(Budget(wishes=1, drains=2, power=1, deletions=1)),
     "W=1 DRAIN=2 PART=1 FENCE=1": Load(Budget(wishes=1, drains=2, partitions=1, fences=1)),
     "DRAIN=1 CORDON=1 OFF=1 STALE=1": Load(Budget(drains=1, cordons=1, power=1, stale=1), "attached", lag="one"),
+    "wished, PART=1 FENCE=1 BREAK=1 DEL=1": Load(
+        Budget(partitions=1, fences=1, breaks=1, deletions=1), "wished", deletions=frozenset({"claim"})
+    ),
+    "wished, W=1 OFF=1 BREAK=1 DEL=1": Load(
+        Budget(wishes=1, power=1, breaks=1, deletions=1), "wished", deletions=frozenset({"claim"})
+    ),
     "declined, DEL=1 STALE=1": Load(Budget(deletions=1, stale=1), "declined", lag="one"),
 }
 """Up to fifteen seconds each."""

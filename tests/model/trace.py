@@ -93,6 +93,11 @@ def _of_host(name: str, before: Host, after: Host) -> Iterator[str]:
         yield f"{name} is {AWAY[after.away]}"
     if before.device != after.device:
         yield f"device on {name}: {f'of epoch {after.device}' if after.device else 'none'}"
+    if before.noted != after.noted:
+        noted = after.noted
+        yield f"note on {name}: {f'epoch {noted[0]}, boot {noted[1]}' if noted else 'none'}"
+    if before.session != after.session:
+        yield f"session on {name}: {f'of epoch {after.session}' if after.session else 'none'}"
 
 
 def _of_array(before: Array, after: Array) -> Iterator[str]:

@@ -303,6 +303,24 @@ class PublishesBeforeCleaning(Rules):
         return plan_node(view) if view.published else None
 
 
+# --- connects that were broken off (R14) ----------------------------------------------------------------------------------
+
+
+class ReleasesTheUnseen(Rules):
+    """No device is seen, so nothing is left: the note of a connect is not asked."""
+
+    def plan_node(self, view: AttachmentView) -> Step | None:
+        return plan_node(replace(view, noted=None) if view.device is OnHost.ABSENT else view)
+
+
+class LeavesTheUnseenInFencedBoots(Rules):
+    """The note is asked before a release only: a fenced boot that has nothing to release is over."""
+
+    def plan_node(self, view: AttachmentView) -> Step | None:
+        unnoted = plan_node(replace(view, noted=None))
+        return None if view.fenced and unnoted is None else plan_node(view)
+
+
 # --- drains (R13) --------------------------------------------------------------------------------------------------------
 
 

@@ -49,6 +49,7 @@ class World:
         self.rules = rules or Rules()
         self.planners = Planners(self.rules)
         self._lags = list(_lags(load))
+        self._notes = bool(load.budget.breaks)
 
     def following(self, state: State) -> Iterator[Next]:
         """All that can happen now, each with the canonical state that it leads to."""
@@ -90,6 +91,8 @@ class World:
             yield from self._node_steps(node, state)
         yield from events.late_calls(self.rules, state)
         yield from events.healing(state)
+        if self._notes:
+            yield from events.arrivals(state)
         if self.load.crashes:
             yield from events.crashes(self.load, state)
         yield from events.budgeted(self.load, self.rules, state)
@@ -122,7 +125,10 @@ class World:
             dirty = self._dirt(picture.outdated & move.commits)
             op = Op(move.code, move.node, move.epoch, move.boot, move.commits, move.generation, move.size, dirty=dirty)
             broken = checks.disconnect(state, move.node) if move.do is Do.DISCONNECT else ""
-            yield Next(Kind.STEP, ACTORS[actor], move.text, _with_op(allowed, actor, op), broken)
+            begun = _with_op(allowed, actor, op)
+            if self._notes and move.do is Do.CONNECT:
+                begun = _with_note(begun, op)
+            yield Next(Kind.STEP, ACTORS[actor], move.text, begun, broken)
         else:
             after, broken = self.rules.commit(allowed, picture.seen, move)
             kind = Kind.GRANT if move.do is Do.GRANT else Kind.STEP
@@ -219,6 +225,12 @@ def _with_op(state: State, actor: int, op: Op | None) -> State:
     host = state.hosts[actor]
     connecting = op is not None and not op.landed and STEPS[op.do] is Do.CONNECT
     return with_host(state, actor, host._replace(op=op, know=UNKNOWN if connecting else host.know))
+
+
+def _with_note(state: State, op: Op) -> State:
+    """The node's own, durable before the connect (R14)."""
+    host = state.hosts[op.node]
+    return with_host(state, op.node, host._replace(noted=(op.epoch, host.boot)))
 
 
 def _lags(load: Load) -> Iterator[tuple[int, int]]:
