@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reconciler.controllers.sign_of_life import LOOK_S
-from schema.keys import Family
+from schema.keys import Family, Key
 from tests.fakes.store import Fault
 from tests.sim.fleet import Fleet, Shape
 from tests.sim.run import Run, Scenario
@@ -38,7 +38,7 @@ def test_a_node_asks_nothing_before_it_has_every_list() -> None:
 
 
 def test_a_controller_campaigns_when_it_knows_all_records() -> None:
-    """Driver and array come back together: what was exported is exported again in the set-up, from the records."""
+    """Driver and array come back together, and a leader could not tell what was exported: another has to lead till then."""
 
     def story(run: Run) -> None:
         fleet, daemon = run.fleet, run.fleet.daemons["ctl/c1"]
@@ -51,6 +51,7 @@ def test_a_controller_campaigns_when_it_knows_all_records() -> None:
         daemon.start()
         daemon.store.fault = lambda call: Fault.UNAVAILABLE if call == "list" else None
         run.let_pass(30.0)
+        assert Key(Family.LEADER, ("array1",)) not in fleet.invariants.values
         daemon.store.fault = lambda _: None
         run.until_settled()
 
