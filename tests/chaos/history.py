@@ -24,6 +24,8 @@ from reconciler.runtime.ports import Event, Item, PortError
 from schema.keys import DEFAULT_PREFIX, Family, Keyspace
 
 LOOK_S = 0.02
+SECTORS_PER_GIB = (1 << 30) // 512
+"""What sysfs counts in is 512 bytes, whatever the device's own sector."""
 READ_S = 0.1
 PERIODIC = tuple(Keyspace().folder(family) for family in (Family.ALIVE, Family.LEADER, Family.BACKEND))
 """Written without anything to do: heartbeats, and the free space of the file system that the driver's folder is on."""
@@ -152,6 +154,13 @@ class Looker:
     def mapped(self, uid: str) -> Sequence[str]:
         return [node for (kind, node, _, each), _ in self._facts if kind == "mapped" and uid and each == uid]
 
+    def size_gib(self, node: str, uid: str) -> int:
+        lives = (life for (kind, where, _, each), life in self._facts if (kind, where, each) == ("device", node, uid))
+        return max((_size_gib(life.partition(".")[0]) for life in lives), default=0)
+
+    def extends_online(self) -> bool:
+        return False  # nobody wishes for growth here
+
     def boot(self, node: str) -> str:
         with contextlib.suppress(OSError, ValueError):
             return str(json.loads(self._boots[node].read_text())["boot"])
@@ -202,3 +211,9 @@ class Looker:
         for name in os.listdir(self._files):
             if name.startswith("volume-"):
                 yield ("file", "", "", name.removeprefix("volume-")), ""
+
+
+def _size_gib(device: str) -> int:
+    with contextlib.suppress(FileNotFoundError):
+        return int(Path(f"/sys/block/{device}/size").read_text()) // SECTORS_PER_GIB
+    return 0

@@ -51,14 +51,6 @@ class Hosts(Protocol):
         """Nodes whose host can reach it now."""
         ...
 
-    def size_gib(self, node: str, uid: str) -> int:
-        """What the node's device of this volume measures; 0: it has none."""
-        ...
-
-    def extends_online(self) -> bool:
-        """Whether the arrays extend what is attached."""
-        ...
-
     def boot(self, node: str) -> str:
         """The boot that the node's daemon would give as its own now."""
         ...
@@ -285,8 +277,8 @@ class Invariants:
     def _given_up(self, node: str, uid: str) -> bool:
         """Its boot is fenced, hence cut off, and a careless hand took away the claim that would still have kept the volume."""
         _, boot = self._device_of.get((node, uid), (0, ""))
-        volume = self._hosts.uids().get(uid, "")
-        return self.fenced(node, boot) and Key(Family.CLAIM, (node, volume)) not in self._values
+        claims = (self._values.get(key) for key in self._values if key.family is Family.CLAIM and key.names[0] == node)
+        return self.fenced(node, boot) and all(getattr(claim, "uid", uid) != uid for claim in claims)
 
     def connected(self, node: str, volume: str, uid: str) -> None:
         """A host got a device."""

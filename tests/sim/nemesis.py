@@ -221,7 +221,9 @@ class Nemesis:
     def _slow(self, where: str) -> Undo:
         return self._called(
             where,
-            lambda _: CallFault(self._rng.uniform(0, 6), self._rng.uniform(0, 2), self._rng.uniform(0, 3)),
+            lambda _: CallFault(
+                before_s=self._rng.uniform(0, 6), between_s=self._rng.uniform(0, 2), after_s=self._rng.uniform(0, 3)
+            ),
         )
 
     def _hangs(self, where: str) -> Undo:

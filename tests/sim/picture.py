@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from pydantic import BaseModel
 
@@ -27,9 +28,21 @@ from schema.models import (
     VolumeStatus,
 )
 from tests.fakes.array import GIB
-from tests.sim.invariants import Hosts
+from tests.sim import invariants
 
 Values = Mapping[Key, BaseModel]
+
+
+class Hosts(invariants.Hosts, Protocol):
+    """What is to be seen of hosts and arrays in the end."""
+
+    def size_gib(self, node: str, uid: str) -> int:
+        """What the node's device of this volume measures; 0: it has none."""
+        ...
+
+    def extends_online(self) -> bool:
+        """Whether the arrays extend what is attached."""
+        ...
 
 
 @dataclass(frozen=True)
