@@ -79,7 +79,7 @@ def test_two_controllers_of_one_name_are_two(fleet: Fleet) -> None:
     wait_until("it is there", lambda: fleets.is_ready(fleet, "twin"), 60)
     assert leader(fleet).create_revision == term.create_revision
     fleet.daemon("ctl").kill()
-    wait_until("the other leads", lambda: leader(fleet) and leader(fleet).create_revision != term.create_revision, 60)
+    wait_until("the other leads", lambda: (key := leader(fleet)) and key.create_revision != term.create_revision, 60)
     fleets.attached(fleet, "a", "another")
     assert fleets.data_paths(fleet, "mine")[2] == paths[2]
     assert fleets.explained(fleet, "a", "mine", "attachment a/mine: Attached")

@@ -23,7 +23,7 @@ BOOT_TIMEOUT_S = 120
 PR_SET_CHILD_SUBREAPER = 36
 # Both are sparse: what is not written costs nothing.
 OWN_DISK_BYTES = 8 << 30
-STORAGE_DISK_BYTES = 20 << 30
+STORAGE_DISK_BYTES = 64 << 30
 
 
 @dataclass(frozen=True)
