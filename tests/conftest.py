@@ -1,15 +1,24 @@
 """Makes `tests` importable from wherever pytest is started, and the etcd fixtures known to every test."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 pytest_plugins = ["tests.integration.etcd_fixture"]
 
 REAL_PROCESSES = {"test_brick_connector.py", "test_cinder_backend.py", "test_etcd_store.py"}
 """Contract suites that start workers or an etcd for themselves."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _logging_is_left_as_found() -> Iterator[None]:
+    """Which file a worker runs next is chance: one that leaves logging configured takes the other's lines, or its messages."""
+    yield
+    assert not structlog.is_configured()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

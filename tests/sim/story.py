@@ -44,7 +44,7 @@ class Story:
 class Recorder:
     """Turns the daemons' log into lines of the present run's story.
 
-    Structured logging is configured once for a whole process; runs follow one another.
+    Structured logging is configured once for a whole process; runs follow one another, until `close`.
     """
 
     def __init__(self) -> None:
@@ -54,6 +54,9 @@ class Recorder:
 
     def attach(self, story: Story, who: Callable[[], str]) -> None:
         self.story, self.who = story, who
+
+    def close(self) -> None:
+        structlog.reset_defaults()
 
     def _record(self, _logger: object, level: str, event: MutableMapping[str, Any]) -> str:
         if self.story is not None:
