@@ -121,6 +121,7 @@ class _Sink(logging.Handler):
         self._stream = stream
         self._lines: queue.Queue[str | threading.Event | None] = queue.Queue(_QUEUE_LINES)
         self._dropped = 0
+        self._closed = False
         threading.Thread(target=self._write, name="logs", daemon=True).start()
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -130,7 +131,9 @@ class _Sink(logging.Handler):
             self._dropped += 1
 
     def flush(self) -> None:
-        """`logging.shutdown` calls this too, at the end of the process."""
+        """`logging.shutdown` calls this too, at the end of the process, and `close` once more: by then nobody writes."""
+        if self._closed:
+            return
         written = threading.Event()
         with contextlib.suppress(queue.Full):
             self._lines.put(written, timeout=_FLUSH_S)
@@ -138,6 +141,7 @@ class _Sink(logging.Handler):
 
     def close(self) -> None:
         self.flush()
+        self._closed = True
         with contextlib.suppress(queue.Full):  # then the thread ends with the process
             self._lines.put_nowait(None)
         super().close()

@@ -6,6 +6,8 @@ import io
 import json
 import logging
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -137,3 +139,18 @@ def test_closing_puts_the_logging_of_before_back(lines: Lines) -> None:
     lines.logs.close()
     lines.logs = None
     assert logging.getLogger().handlers == before
+
+
+ENDS = """
+from daemons import logs
+logs._FLUSH_S = 3600.0
+opened = logs.Logs("json", "info")
+logs.logging.getLogger("library").info("last words")
+opened.close()
+"""
+
+
+def test_a_closed_log_does_not_hold_up_the_end_of_the_process() -> None:
+    """The standard library flushes every handler once more at the end."""
+    ended = subprocess.run([sys.executable, "-c", ENDS], capture_output=True, text=True, timeout=60, check=True)
+    assert json.loads(ended.stderr)["event"] == "last words"
