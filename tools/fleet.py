@@ -226,8 +226,8 @@ class Fleet:
     def store(self) -> EtcdStore:
         """A store of the fleet's own, for looking."""
         if self._store is None:
-            user = {"user": "root", "password": self.root_password} if self.root_password else {}
-            self._store = EtcdStore(EtcdSettings(endpoints=(self.etcd.endpoint,), **user))
+            user, password = ("root", self.root_password) if self.root_password else (None, None)
+            self._store = EtcdStore(EtcdSettings(endpoints=(self.etcd.endpoint,), user=user, password=password))
         return self._store
 
     def revision(self) -> int:

@@ -17,7 +17,7 @@ from tests.chaos.world import World
 
 Undo = Callable[[], object]
 
-_MODES = {kind: Mode[kind.name] for kind in NETWORK if kind is not Kind.RESET}
+_MODES: dict[Kind, Mode] = {kind: Mode[kind.name] for kind in NETWORK if kind is not Kind.RESET}
 _ETCDCTL_S = 8.0
 """A stopped member takes connections and says nothing, and then etcdctl waits longer than it was told to."""
 _BY_HAND = (
@@ -136,7 +136,12 @@ class Nemesis:
         workers = self._world.fleet.workers(fault.target)
         for pid in workers:
             self._world.signal(pid, signal.SIGSTOP)
-        return lambda: [self._world.signal(pid, signal.SIGCONT) for pid in workers]
+
+        def undo() -> None:
+            for pid in workers:
+                self._world.signal(pid, signal.SIGCONT)
+
+        return undo
 
     # --- the network
 
@@ -144,7 +149,12 @@ class Nemesis:
         proxies = [self._world.proxies[fault.target][number] for number in fault.members]
         for proxy in proxies:
             proxy.set(_MODES[fault.kind])
-        return lambda: [proxy.set(Mode.PASS) for proxy in proxies]
+
+        def undo() -> None:
+            for proxy in proxies:
+                proxy.set(Mode.PASS)
+
+        return undo
 
     def _reset(self, fault: Fault) -> None:
         for number in fault.members:

@@ -11,6 +11,7 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -104,7 +105,7 @@ class Replay:
             self._hasten(revision)
             for event in events:
                 self._prepare(event, revision)
-            self._try(f"revision {revision}", lambda e=events: self.invariants.observed(e, by_hand=self._hand(e)))
+            self._try(f"revision {revision}", partial(self.invariants.observed, events, by_hand=self._hand(events)))
         self._force(1 << 62)
         return self.violations
 

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -101,12 +102,11 @@ class Run:
     def _go_through(self, store: EtcdStore, nemesis: Nemesis, tell: Callable[[str], None]) -> None:
         began = time.monotonic() + BEGIN_S
         moments: list[tuple[float, Callable[[], None]]] = [
-            (act.at_s, lambda act=act: self._act(store, act))
-            for act in self._acts  # type: ignore[misc]
+            (act.at_s, partial(self._act, store, act)) for act in self._acts
         ]
         for fault in self._faults:
-            moments.append((fault.at_s, lambda fault=fault: self._strike(nemesis, fault, tell)))  # type: ignore[misc]
-            moments.append((fault.ends_s, lambda fault=fault: nemesis.relent(fault)))  # type: ignore[misc]
+            moments.append((fault.at_s, partial(self._strike, nemesis, fault, tell)))
+            moments.append((fault.ends_s, partial(nemesis.relent, fault)))
         for at_s, happen in sorted(moments, key=lambda moment: moment[0]):
             self._pass(began + at_s)
             happen()

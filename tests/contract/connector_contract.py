@@ -104,6 +104,23 @@ class ConnectorContract:
         rig.connector.kill()
         assert rig.connector.inspect(target, device.details) == device
 
+    # --- add paths
+
+    def test_adding_paths_brings_no_device(self, rig: Rig) -> None:
+        """Only a connect, under its own step, may."""
+        target = rig.volume("v")
+        with pytest.raises(Retryable):
+            rig.connector.add_paths(target, None)
+        assert rig.connector.inspect(target, None) is None
+        assert rig.published() == []
+
+    def test_no_paths_are_added_to_what_is_not_the_volume(self, rig: Rig) -> None:
+        target = rig.volume("v")
+        device = rig.connector.connect(target)
+        with pytest.raises(IdentityMismatch):
+            rig.connector.add_paths(replace(target, size_bytes=2 * device.size_bytes), device.details)
+        assert rig.published() == []
+
     # --- extend
 
     def test_an_extended_device_has_the_new_size_at_once(self, rig: Rig) -> None:

@@ -78,7 +78,9 @@ class CinderRig(ABC):
             future = pool.submit(call)
             eventually(when)
             act()
-            return future.exception(30)
+            error = future.exception(30)
+            assert error is None or isinstance(error, Exception)
+            return error
 
     def tidy(self) -> None:
         """After each test: a worker takes 100 MB."""

@@ -85,9 +85,12 @@ def test_node_killed_at_every_point(fleet: Fleet) -> None:
     """Wherever the node daemon dies while it attaches or detaches, the next one brings it to the end."""
     fleet.controller(settings=fleets.QUICK)
     fleets.until_ready(fleet, "files")
-    _each_point(
-        fleet, NODE_ATTACH, lambda volume: (fleets.wish_volume(fleet, volume), fleets.attach(fleet, "a", volume))
-    )
+
+    def cause(volume: str) -> None:
+        fleets.wish_volume(fleet, volume)
+        fleets.attach(fleet, "a", volume)
+
+    _each_point(fleet, NODE_ATTACH, cause)
     fleet.node("a", fleets.HASTY)
     for number in range(len(NODE_ATTACH)):
         fleets.until_attached(fleet, "a", f"v{number}")

@@ -66,11 +66,29 @@ class FakeConnector:
             _check(target)
             found = self._find(target, details)
             if found:
-                return self._publish(target, found, details, connecting=False)
+                device = self._publish(target, found, details, connecting=False)
+                missing = device.paths_live < device.paths_total
+                return replace(device, portals_back=tuple(self.host.portals_back(found[0]) if missing else ()))
             self.host.links.pop(target.volume, None)
             return None
 
         return self._call("inspect", act)
+
+    def add_paths(self, target: Target, details: Mapping[str, Any] | None) -> Device:
+        def act(step: Step) -> Device:
+            _check(target)
+            found = self._find(target, details)
+            if not found:
+                raise Retryable(f"no device of volume {target.volume} is on this host")
+            self._publish(target, found, details, connecting=False)
+            if not self.host.portals_back(found[0]):
+                raise Retryable(f"no portal answers that {found[0].path} has no path through")
+            if step.lands:
+                self.host.join(found[0])
+            step.between()
+            return self._publish(target, found, details, connecting=False)
+
+        return self._call("add_paths", act)
 
     def extend(self, target: Target, details: Mapping[str, Any] | None) -> Device:
         def act(step: Step) -> Device:
@@ -130,6 +148,8 @@ class FakeConnector:
                 raise Terminal(f"a leftover at this volume's address is in use: {'; '.join(holders)}")
             self._remove(present, flush=True)
             present = []
+        if present and step.lands and self.host.portals_back(present[0]):
+            self.host.join(present[0])
         if present and self.host.paths_live(present[0]):
             return
         if address_of(target.conn_info) in [device.address for device in present]:

@@ -36,6 +36,8 @@ class FakeDevice:
     size_gib: int
     conn_info: Mapping[str, Any]
     since_s: float
+    paths: set[int]
+    """The storage networks that it was logged in through. One that is down comes back by itself; others are `join`ed."""
     read_only: bool = False
     offline: bool = False
     """Cut off on this host: no write lands any more."""
@@ -68,8 +70,9 @@ class FakeHost:
         self.restores_sessions = False
         """Whether a boot brings the devices back, as iscsid does with automatic sessions."""
         self.paths_total = 1
-        self.paths_down: dict[str, int] = {}
-        """How many paths to an array (by its target) are dead."""
+        """How many storage networks there are, each with a portal of each array."""
+        self.paths_down: set[int] = set()
+        """Those that this host reaches nothing through."""
         self.devices: dict[int, FakeDevice] = {}
         self.sessions: dict[Address, Mapping[str, Any]] = {}
         """By conn_info: logins whose device has not been found yet. The kernel may find it by itself (`scan`)."""
@@ -101,6 +104,7 @@ class FakeHost:
                 volume.size_gib,
                 conn_info,
                 self.audit.now(),
+                self._up(),
                 read_only,
             )
         )
@@ -117,19 +121,31 @@ class FakeHost:
         del self.devices[device.number]
         self.audit.note("disconnected", self.name, device.uid, device.initiator, device.conn_info)
 
+    def join(self, device: FakeDevice) -> None:
+        """Log in through what answers: paths to the same volume join its device."""
+        volume = self._served(device.address, device.initiator)
+        if volume is not None and volume.uid == device.uid:
+            device.paths |= self._up()
+            self.audit.note("joined", self.name, device.uid, device.initiator, device.conn_info)
+
     def served(self, device: FakeDevice) -> FakeVolume | None:
         """What is behind the device now; None: it has no live path."""
-        return None if device.offline or not self.up else self._served(device.address, device.initiator)
+        cut = device.offline or not self.up or not device.paths & self._up()
+        return None if cut else self._served(device.address, device.initiator)
 
     def paths_live(self, device: FakeDevice) -> int:
-        return self._paths(device.address[0]) if self.served(device) else 0
+        return len(device.paths & self._up()) if self.served(device) else 0
+
+    def portals_back(self, device: FakeDevice) -> Sequence[str]:
+        """Those that answer, and that the device has no path through."""
+        return [f"192.0.2.{network}:3260" for network in sorted(self._up() - device.paths)]
 
     def _served(self, address: Address, initiator: str) -> FakeVolume | None:
         array = self.arrays.get(address[0])
-        return array.serves(initiator, address[1]) if array and self._paths(address[0]) else None
+        return array.serves(initiator, address[1]) if array and self._up() else None
 
-    def _paths(self, target: str) -> int:
-        return max(0, self.paths_total - self.paths_down.get(target, 0))
+    def _up(self) -> set[int]:
+        return set(range(self.paths_total)) - self.paths_down
 
     # --- What users of the host do
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
@@ -50,24 +51,22 @@ def test_an_old_backup_stops_everything_until_it_is_accepted(fleet: Fleet) -> No
     shutil.copytree(saved, fleet.etcd.folder / "data")
     fleet.etcd.start()
     for name in ("a", "ctl"):
-        wait_until(f"{name} refuses", lambda n=name: refuses(fleet, n), 90)  # type: ignore[misc]
+        wait_until(f"{name} refuses", partial(refuses, fleet, name), 90)
     assert 'brickwork_store_replaced{store="etcd"} 1.0' in fleets.page(fleet, "a", "/metrics")
     fleets.detach(fleet, "a", "before")
-    for name, start in (
+    starts: tuple[tuple[str, Callable[[], object]], ...] = (
         ("a", lambda: fleet.node("a", fleets.QUICK)),
         ("ctl", lambda: fleet.controller(settings=fleets.QUICK)),
-    ):
+    )
+    for name, start in starts:
         assert "another daemon uses" in accept(fleet, program(name), name).stderr
         fleet.daemon(name).kill(signal.SIGKILL)
         fleet.end_children(name)
         start()
-        wait_until(f"{name} refuses after its restart too", lambda n=name: refuses(fleet, n), 60)  # type: ignore[misc]
+        wait_until(f"{name} refuses after its restart too", partial(refuses, fleet, name), 60)
     assert fleet.loop_devices() == devices
     fleets.attach(fleet, "a", "before")
-    for name, start in (
-        ("a", lambda: fleet.node("a", fleets.QUICK)),
-        ("ctl", lambda: fleet.controller(settings=fleets.QUICK)),
-    ):
+    for name, start in starts:
         fleet.daemon(name).kill(signal.SIGTERM)
         done = accept(fleet, program(name), name)
         assert (done.returncode, done.stderr) == (Exit.OK, "")

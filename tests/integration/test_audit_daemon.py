@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from schema.keys import Family
+from schema.models import Record
 from tests.integration import fleets
 from tools.fleet import Fleet, wait_until
 
@@ -26,7 +27,8 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
 
 def exported(fleet: Fleet, volume: str) -> Path:
     """Where the driver notes that the volume is mapped to node a."""
-    return fleet.files / ".exports" / fleets.value(fleet, Family.RECORD, volume).uid / "a"
+    record: Record = fleets.value(fleet, Family.RECORD, volume)
+    return fleet.files / ".exports" / record.uid / "a"
 
 
 def test_an_export_that_is_lost_comes_back_without_a_write(fleet: Fleet) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,6 @@ def test_a_verdict_does_not_wake_its_writer(fleet: Fleet) -> None:
     wait_until("the failure is told", lambda: fleets.value(fleet, Family.VERDICT_VOLUME, "fails"))
     for number in range(5):
         fleets.wish_volume(fleet, f"v{number}")
-        wait_until("another is made", lambda number=number: fleets.value(fleet, Family.RECORD, f"v{number}"))
+        wait_until("another is made", partial(fleets.value, fleet, Family.RECORD, f"v{number}"))
     calls = (fleet.folder / "journal").read_text().count('"create_volume"')
     assert calls == 1

@@ -399,17 +399,17 @@ def test_a_permission_given_while_the_child_is_being_started_counts(tmp_path: Pa
 
     class Busy(type(tmp_path)):  # type: ignore[misc]  # the state folder is written to in the middle of a start
         def __fspath__(self) -> str:
-            child.permit(now_s + 3600.0)
+            starting.permit(now_s + 3600.0)
             return str(self)
 
-    child = Child("test_child", name="test", state_folder=Busy(tmp_path), environment={"PYTHONPATH": str(HERE)})
-    child.permit(now_s + 0.5)
-    child.start(20)
+    starting = Child("test_child", name="test", state_folder=Busy(tmp_path), environment={"PYTHONPATH": str(HERE)})
+    starting.permit(now_s + 0.5)
+    starting.start(20)
     try:
         eventually(lambda: time.clock_gettime(time.CLOCK_BOOTTIME) > now_s + 1.0)
-        assert child.call("echo", {"a": 1}, 20) == {"a": 1}
+        assert starting.call("echo", {"a": 1}, 20) == {"a": 1}
     finally:
-        child.kill()
+        starting.kill()
 
 
 def test_survivors_of_daemon_and_keeper_are_ended_before_the_next_start(

@@ -108,7 +108,7 @@ def test_a_volume_moves_only_when_it_was_released(fleet: Fleet) -> None:
     assert [(c.reason, c.message.split(" (")[0]) for c in told.conditions] == [("HeldBy", "held by a")]  # type: ignore[attr-defined]
     fleets.detach(fleet, "a", "moves")
     status = fleets.until_attached(fleet, "b", "moves")
-    with open(status.path, "rb") as device:
+    with open(status.path, "rb", buffering=0) as device:
         assert device.read(5) == b"moved"
     fleets.detach(fleet, "b", "moves")
     fleets.until_gone(fleet, "b", "moves")

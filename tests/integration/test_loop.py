@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -140,7 +140,7 @@ def test_without_the_module_the_remedy_is_named(folder: Path, target: Target) ->
 def test_what_is_no_plain_file_is_never_attached(host: Host, target: Target, kind: str) -> None:
     path = backing(target)
     path.unlink()
-    make = {
+    make: dict[str, Callable[[], object]] = {
         "missing": lambda: None,
         "folder": path.mkdir,
         "fifo": lambda: os.mkfifo(path),

@@ -22,7 +22,7 @@ from tests.sim.run import PERIODIC, Result, Run, Scenario
 from tests.sim.script import Act
 from tests.sim.story import Recorder
 
-SHAPE = Shape(controllers=2, nodes=2, arrays=1, extends_online=True)
+SHAPE = Shape(controllers=2, nodes=2, arrays=1, extends_online=True, paths=2)
 DOWN_S = 1.0
 """So long a daemon that was killed is away."""
 UNWISHED_S = 0.3
@@ -186,6 +186,8 @@ def play(meet: Meet, recorder: Recorder | None = None) -> Played:
                 run.act(act)
             if stage == "write":
                 _write(run.fleet)
+            if stage == "move":
+                _connect_by_one_path(run)
             run.until_settled()
 
     run = Run(Scenario("exhaustive", SHAPE, [], [], preempt=0.0), recorder, story)
@@ -193,6 +195,14 @@ def play(meet: Meet, recorder: Recorder | None = None) -> Played:
     deleted = [volume for array in run.fleet.arrays.values() for volume in array.deleted.values()]
     written = [token for volume in deleted for token in volume.written]
     return Played(result, "" if result.failure else left(run.fleet), written, stages)
+
+
+def _connect_by_one_path(run: Run) -> None:
+    """The other storage network is there again when the device is."""
+    host = run.fleet.hosts["n2"]
+    host.paths_down.add(1)
+    run.until(lambda: [] if host.devices else ["n2 has no device"])
+    host.paths_down.discard(1)
 
 
 def _write(fleet: Fleet) -> None:

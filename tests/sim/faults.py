@@ -26,6 +26,7 @@ class Kind(Enum):
     BUSY = "has its devices in use", 2
     FENCE = "loses power and is fenced", 2
     SPLIT = "does not reach etcd and is fenced", 2
+    PATH = "loses a storage network", 0  # drawn apart, where there are two
     # an array
     AWAY = "does not answer", 2
     # calls to an array's driver, or to os-brick on a host
@@ -44,8 +45,12 @@ class Kind(Enum):
         self.weight = weight
 
 
+LASTS_S = (0.05, 0.5, 2.0, 4.0, 8.0, 20.0)
+"""Short ones and long ones: from within a call to beyond a lease."""
+PATH_LASTS_S = (2.0, 8.0, 20.0, 40.0)
+
 DAEMON = (Kind.KILL, Kind.PAUSE, Kind.STALL, Kind.STOP, Kind.CUT, Kind.SILENT, Kind.FROZEN, Kind.LOSSY, Kind.TWICE)
-HOST = (Kind.POWER, Kind.BUSY, Kind.FENCE, Kind.SPLIT)
+HOST = (Kind.POWER, Kind.BUSY, Kind.FENCE, Kind.SPLIT, Kind.PATH)
 CALLED = (Kind.SLOW, Kind.HANGS, Kind.FAILS)
 
 
@@ -66,7 +71,7 @@ class Fault:
 def draw(
     rng: Random, number: int, daemons: Sequence[str], nodes: Sequence[str], arrays: Sequence[str], lasts_s: float
 ) -> list[Fault]:
-    """So many faults, in order. Short ones and long ones: from within a call to beyond a lease."""
+    """So many faults, in order."""
     kinds = list(Kind)
     targets: dict[Kind, Sequence[str]] = {
         **dict.fromkeys(DAEMON, daemons),
@@ -78,5 +83,12 @@ def draw(
     for at_s in sorted(rng.uniform(0.0, lasts_s) for _ in range(number)):
         kind = rng.choices(kinds, [each.weight for each in kinds])[0]
         target = rng.choice(targets.get(kind, ("etcd",)))
-        drawn.append(Fault(at_s, rng.choice((0.05, 0.5, 2.0, 4.0, 8.0, 20.0)), kind, target))
+        drawn.append(Fault(at_s, rng.choice(LASTS_S), kind, target))
     return drawn
+
+
+def draw_paths(rng: Random, number: int, nodes: Sequence[str], lasts_s: float) -> list[Fault]:
+    """So many losses of a storage network."""
+    return [
+        Fault(rng.uniform(0.0, lasts_s), rng.choice(PATH_LASTS_S), Kind.PATH, rng.choice(nodes)) for _ in range(number)
+    ]

@@ -64,6 +64,8 @@ class Shape:
     arrays: int = 2
     extends_online: bool = False
     """Whether the arrays extend what is attached."""
+    paths: int = 1
+    """Storage networks between each host and the arrays."""
 
 
 class Daemon:
@@ -134,6 +136,8 @@ class Fleet:
         self.hosts = {
             name: FakeHost(name, [*self.arrays.values()], self.audit) for name in _names("n", self.shape.nodes)
         }
+        for host in self.hosts.values():
+            host.paths_total = self.shape.paths
         self.invariants = Invariants(self.keyspace, self)
         self.call_fault: CallFaults = lambda _by, _where, _call: None
         self.acting: dict[str, str] = {}
@@ -312,6 +316,8 @@ class Fleet:
                 self.invariants.deleted(by, self.acting.get(event.where, ""), event.uid)
             case "connected" if by:
                 self.invariants.connected(event.where, self.uids().get(event.uid, "?"), event.uid)
+            case "joined":
+                self.invariants.joined(event.where, self.uids().get(event.uid, "?"), event.uid)
             case "connected":
                 self.invariants.came_back(event.where, event.uid)
             case "disconnected":

@@ -288,6 +288,12 @@ class Invariants:
         self._device_of[node, uid] = (claim.epoch, claim.boot)
         self._check_writers(uid)
 
+    def joined(self, node: str, volume: str, uid: str) -> None:
+        """A host logged in once more, and a path joined its device."""
+        claim = self.claim(node, uid)
+        if claim is None or self._device_of.get((node, uid)) != (claim.epoch, claim.boot):
+            raise Broken(f"S2: {node} added a path to {volume}, which it has no claim of")
+
     def came_back(self, node: str, uid: str) -> None:
         """A host that was reset restored a session: it is still by the grant of the boot that claimed it."""
         claim = self.claim(node, uid)

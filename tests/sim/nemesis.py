@@ -176,6 +176,16 @@ class Nemesis:
 
         return undo
 
+    def _path(self, node: str) -> Undo:
+        host = self._fleet.hosts[node]
+        network = self._rng.randrange(host.paths_total)
+        host.paths_down.add(network)
+
+        def undo() -> None:
+            host.paths_down.discard(network)
+
+        return undo
+
     def _fence(self, node: str) -> Undo:
         undo = self._power(node)
         self._state_fence(node)
@@ -249,7 +259,12 @@ class Nemesis:
 
     def _down(self, _: str) -> Undo:
         undos = [self._cut(daemon) for daemon in self._fleet.daemons.values() if daemon.running]
-        return lambda: [undo() for undo in undos] and None
+
+        def undo() -> None:
+            for each in undos:
+                each()
+
+        return undo
 
     def _compact(self, _: str) -> None:
         self._fleet.etcd.compact()
@@ -280,6 +295,7 @@ class Nemesis:
             if key.family in BY_HAND and (key.family not in (Family.GRANT, Family.VOLUME) or key.names[0] in whole)
         ]
         if keys:
-            path = fleet.keyspace.path((key := self._rng.choice(keys)).family, *key.names)
+            chosen = self._rng.choice(keys)
+            path = fleet.keyspace.path(chosen.family, *chosen.names)
             fleet.story.fault(f"etcdctl del {path}")
             fleet.by_hand(path, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from random import Random
 
 from reconciler.core.mass import DELETES_PAUSED, DETACHES_PAUSED
@@ -12,7 +13,7 @@ from reconciler.runtime.ports import Compare, Event
 from schema.keys import Family, Key
 from schema.models import AttachmentStatus, Record, Verdict
 from tests.fakes.clock import Stuck, TaskFailed, shuffled
-from tests.sim.faults import Fault, draw
+from tests.sim.faults import Fault, draw, draw_paths
 from tests.sim.fleet import Fleet, Shape
 from tests.sim.nemesis import Nemesis
 from tests.sim.picture import unsettled
@@ -29,6 +30,8 @@ STAGE_S = 0.5
 """What a patient user gives the fleet at least before the next wish."""
 EXTENDS_ONLINE = 0.5
 """How often arrays extend what is attached."""
+TWO_NETWORKS = 0.4
+"""How often hosts have two storage networks, of which they lose one now and then."""
 PERIODIC = ("/alive/", "/leaders/")
 
 
@@ -69,6 +72,9 @@ def scenario_of(seed: int) -> Scenario:
     drawn = draw(rng, rng.randint(1, 14), [*fleet.daemons], fleet.nodes, [*fleet.arrays], CHAOS_S)
     preempt = rng.choice((0.0, 0.02, 0.1))
     shape = replace(shape, extends_online=rng.random() < EXTENDS_ONLINE)
+    if rng.random() < TWO_NETWORKS:
+        shape = replace(shape, paths=2)
+        drawn += draw_paths(rng, rng.randint(1, 6), fleet.nodes, CHAOS_S)
     return Scenario(str(seed), shape, acts, drawn, preempt)
 
 
@@ -119,12 +125,11 @@ class Run:
 
     def _timeline(self) -> list[tuple[float, Callable[[], None]]]:
         moments: list[tuple[float, Callable[[], None]]] = [
-            (act.at_s, lambda act=act: self.act(act))
-            for act in self.scenario.acts  # type: ignore[misc]
+            (act.at_s, partial(self.act, act)) for act in self.scenario.acts
         ]
         for fault in self.scenario.faults:
-            moments.append((fault.at_s, lambda fault=fault: self.nemesis.strike(fault)))  # type: ignore[misc]
-            moments.append((fault.at_s + fault.lasts_s, lambda fault=fault: self.nemesis.relent(fault)))  # type: ignore[misc]
+            moments.append((fault.at_s, partial(self.nemesis.strike, fault)))
+            moments.append((fault.at_s + fault.lasts_s, partial(self.nemesis.relent, fault)))
         return sorted(moments, key=lambda moment: moment[0])
 
     def act(self, act: Act) -> None:
@@ -150,11 +155,15 @@ class Run:
 
     def until_settled(self) -> None:
         """Let time pass until everything is as it should be."""
-        until = self.clock.now() + SETTLE_S
         self.let_pass(STAGE_S)
-        while faults := self._unsettled():
+        self.until(self._unsettled)
+
+    def until(self, look: Callable[[], list[str]]) -> None:
+        """Let time pass until nothing is missing any more."""
+        until = self.clock.now() + SETTLE_S
+        while missing := look():
             if self.clock.now() >= until:
-                raise AssertionError(f"L1: not settled within {SETTLE_S:.0f} s: {'; '.join(faults)}")
+                raise AssertionError(f"L1: not settled within {SETTLE_S:.0f} s: {'; '.join(missing)}")
             self.let_pass(1.0)
 
     def _settle(self) -> None:

@@ -38,9 +38,9 @@ def everything(surveyed: tuple[Played, list[Point]]) -> list[Disturbance]:
 
 
 def test_an_attach_takes_four_writes_and_a_detach_four(undisturbed: Played) -> None:
-    """A move takes both, and for its wish that has to wait a verdict, put and deleted."""
+    """A move takes both, and for its wish that has to wait a verdict, put and deleted. Here a path is told later, too."""
     counted = {stage: len(writes) for stage, writes in undisturbed.stages.items()}
-    expected = {"attach": 4, "grow": 5, "move": 4 + 4 + 2, "again": 3 + 4, "detach": 4}
+    expected = {"attach": 4, "grow": 5, "move": 4 + 4 + 2 + 1, "again": 3 + 4, "detach": 4}
     assert {stage: counted[stage] for stage in expected} == expected, undisturbed.stages
 
 

@@ -164,7 +164,7 @@ def test_a_listing_that_fails_leaves_what_is_known() -> None:
     world.clock.run_for(400)
     with pytest.raises(Unavailable):
         world.audit.run_if_due()
-    assert world.audit.orphans == (Exported("uid", "x"),)
+    assert list(world.audit.orphans) == [Exported("uid", "x")]
     world.audit.forget()
-    assert world.audit.orphans == ()
+    assert list(world.audit.orphans) == []
     assert world.audit.wait_s == 0

@@ -274,7 +274,11 @@ def test_two_volumes_at_one_address_are_not_taken_for_paths_of_one(host: Host, f
 def test_a_portal_that_is_away_shows_in_the_paths(host: Host, brick: FakeBrick) -> None:
     """A40: connected over one of two portals."""
     brick.multipath = True
-    both = {"target_portals": ["[::1]:1", "[::1]:2"], "target_iqns": [IQN, IQN], "target_luns": [LUN, LUN]}
+    both: dict[str, Any] = {
+        "target_portals": ["[::1]:1", "[::1]:2"],
+        "target_iqns": [IQN, IQN],
+        "target_luns": [LUN, LUN],
+    }
     device = host.connect(target(**both))
     assert device.device.endswith("dm-0")
     assert (device.paths_live, device.paths_total) == (1, 2)

@@ -66,7 +66,7 @@ class Story:
             (Family.RECORD, ("data",)): Record(uid=UID, backend="files", size_gib=1, exports=intents),
         }
         if phase in (HolderPhase.READY, HolderPhase.REVOKED):
-            values[Family.CONNECTION, (node, "data")] = Connection(uid=UID, epoch=epoch, boot="b", phase=phase)  # type: ignore[arg-type]
+            values[Family.CONNECTION, (node, "data")] = Connection(uid=UID, epoch=epoch, boot="b", phase=phase)
         elif phase is None:
             values[Family.CONNECTION, (node, "data")] = None
         self.wrote(values)

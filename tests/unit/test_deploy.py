@@ -105,7 +105,7 @@ def test_a_new_daemon_starts_only_when_all_of_the_old_one_is_dead(kind: Kind) ->
 def test_the_unit_keeps_what_the_settings_expect_where_they_expect_it(kind: Kind) -> None:
     service = Unit(kind).service
     examples = {"controller": "controller-lvm.yaml", "node": "node.yaml", "fence-agent": "fence-agent.yaml"}
-    settings = load(kind, DEPLOY / "examples" / examples[kind], {})  # type: ignore[call-overload]
+    settings = load(kind, DEPLOY / "examples" / examples[kind], {})
     assert settings.state_folder == Path("/var/lib") / service["StateDirectory"]
     assert settings.run_folder == Path("/run") / service["RuntimeDirectory"]
     assert service["RuntimeDirectoryPreserve"] == "yes"  # or each restart of the daemon were a reboot of the host

@@ -22,6 +22,7 @@ from reconciler.adapters.brick.preflight import (
     seems_made_for,
 )
 from reconciler.adapters.brick.preflight.multipath import sections
+from schema.models import NodeRecord
 from tests.unit.client_world import World
 from tests.unit.planted_host import (
     INITIATOR,
@@ -93,7 +94,7 @@ def multipath_conf(old: str, new: str) -> Callable[[Case], Case]:
     return file("/etc/multipath.conf", MULTIPATH_CONF.replace(old, new))
 
 
-def nodes(**records: object) -> Callable[[Case], Case]:
+def nodes(**records: NodeRecord) -> Callable[[Case], Case]:
     def plant(case: Case) -> Case:
         renamed = {name.replace("_", "-"): each for name, each in records.items()}
         return replace(case, fleet=replace(case.fleet, nodes={**case.fleet.nodes, **renamed}))

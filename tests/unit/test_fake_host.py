@@ -103,9 +103,9 @@ class TestHost:
         host, connector, _ = world.host("n1")
         _, target = world.exported("v", host)
         host.paths_total = 2
-        for down, live in ((0, 2), (1, 1), (2, 0)):
-            host.paths_down[world.array.target] = down
-            if down < 2:
+        for down, live in ((set[int](), 2), ({1}, 1), ({0, 1}, 0)):
+            host.paths_down = down
+            if live:
                 device = connector.connect(target)
             seen = connector.inspect(target, None)
             assert seen is not None
@@ -114,6 +114,29 @@ class TestHost:
         connector.disconnect(target, None)
         with pytest.raises(Retryable, match="no device"):
             connector.connect(target)
+
+    def test_a_network_that_is_back_gives_its_path_once_it_is_added(self, world: World) -> None:
+        host, connector, _ = world.host("n1")
+        _, target = world.exported("v", host)
+        host.paths_total, host.paths_down = 2, {1}
+        device = connector.connect(target)
+        assert (device.paths_live, device.paths_total) == (1, 2)
+        with pytest.raises(Retryable, match="no portal answers"):
+            connector.add_paths(target, device.details)
+        host.paths_down = set()
+        assert connector.inspect(target, device.details) == replace(device, portals_back=("192.0.2.1:3260",))
+        whole = connector.add_paths(target, device.details)
+        assert whole == replace(device, paths_live=2) == connector.inspect(target, device.details)
+
+    def test_a_network_that_was_lost_gives_its_path_back_by_itself(self, world: World) -> None:
+        host, connector, _ = world.host("n1")
+        _, target = world.exported("v", host)
+        host.paths_total = 2
+        device = connector.connect(target)
+        host.paths_down = {0}
+        assert connector.inspect(target, device.details) == replace(device, paths_live=1)
+        host.paths_down = set()
+        assert connector.inspect(target, device.details) == device
 
     def test_a_wrong_volume_behind_the_lun_is_noticed(self, world: World) -> None:
         host, connector, _ = world.host("n1")

@@ -69,6 +69,12 @@ class Array:
         if not self.alive:
             raise NotOpen("the worker is not running")
 
+    def prepare(self) -> None:
+        pass
+
+    def permit(self, until_s: float) -> None:
+        pass
+
     def kill(self) -> None:
         self.alive = False
 
@@ -200,9 +206,13 @@ def test_a_worker_that_was_about_to_start_when_leadership_went_is_killed() -> No
     world = World()
     lost: list[bool] = []
 
+    def give_up() -> None:
+        world.keeper.lost()
+        lost.append(world.array.alive)
+
     def lose() -> None:
         world.leads.guard = None
-        world.clock.spawn("election", lambda: (world.keeper.lost(), lost.append(world.array.alive)))
+        world.clock.spawn("election", give_up)
         world.clock.sleep(1.0)
 
     world.array.opening = lose

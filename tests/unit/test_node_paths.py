@@ -58,6 +58,9 @@ class Brick:
         self.seen = WHOLE
         return self.seen
 
+    def extend(self, target: Target, details: Mapping[str, Any] | None) -> Device:
+        return self.connect(target)
+
     def disconnect(self, target: Target, details: Mapping[str, Any] | None, *, flush: bool = True) -> None:
         self.seen = None
 

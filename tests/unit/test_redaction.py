@@ -89,7 +89,7 @@ class Options:
 
 
 def test_models_dataclasses_and_exceptions_are_looked_into() -> None:
-    connection = Connection(uid="u", epoch=1, boot="b", phase="ready", conn_info={"data": CANARY})  # type: ignore[arg-type]
+    connection = Connection(uid="u", epoch=1, boot="b", phase="ready", conn_info={"data": CANARY})
     assert redact({"got": connection})["got"]["conn_info"] == "***"
     assert redact(Options("someone", CANARY)) == {"user": "someone", "password": "***"}
     assert redact(ValueError(f"token={CANARY}")) == "ValueError: token=***"
