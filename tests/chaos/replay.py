@@ -117,6 +117,10 @@ class Replay:
     def mapped(self, uid: str) -> Sequence[str]:
         return sorted(node for kind, node, each in self.facts if kind == "mapped" and each == uid)
 
+    def writers(self, uid: str) -> Sequence[str]:
+        mapped = self.mapped(uid)
+        return [node for node in self.devices(uid) if node in mapped]
+
     # --- the order
 
     def _changes(self, order: Order) -> Iterable[Change]:

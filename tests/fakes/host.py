@@ -136,6 +136,12 @@ class FakeHost:
     def paths_live(self, device: FakeDevice) -> int:
         return len(device.paths & self._up()) if self.served(device) else 0
 
+    def is_let_in(self, device: FakeDevice) -> bool:
+        """Whether the array would serve the device, over any path."""
+        array = self.arrays.get(device.address[0])
+        volume = array.serves(device.initiator, device.address[1]) if array and not device.offline else None
+        return volume is not None and volume.uid == device.uid
+
     def portals_back(self, device: FakeDevice) -> Sequence[str]:
         """Those that answer, and that the device has no path through."""
         return [f"192.0.2.{network}:3260" for network in sorted(self._up() - device.paths)]

@@ -6,23 +6,20 @@ and the calls to arrays and hosts. Nothing else draws lots here, so until its di
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from functools import partial
 
-from reconciler.runtime.ports import Batch, Compare, Event, Op, Retryable
-from schema.keys import Family, Key, Keyspace
-from tests.fakes.child import FOREVER
+from reconciler.runtime.ports import Batch, Compare, Event, Op
+from schema.keys import Family, Keyspace
 from tests.fakes.child import Fault as CallFault
 from tests.fakes.store import Fault as StoreFault
+from tests.sim.disturbances import At, Disturbance, Meet, Point, What
 from tests.sim.fleet import Daemon, Fleet, Shape
-from tests.sim.nemesis import BY_HAND
 from tests.sim.run import PERIODIC, Result, Run, Scenario
 from tests.sim.script import Act
 from tests.sim.story import Recorder
 
-SHAPE = Shape(controllers=2, nodes=2, arrays=1, extends_online=True, paths=2)
 DOWN_S = 1.0
 """So long a daemon that was killed is away."""
 UNWISHED_S = 0.3
@@ -31,109 +28,6 @@ BLIND_S = 20.0
 """So long a standby is told of leaders only: long enough to become one."""
 DEAF_S = 4.0
 """So long a watch stands still: the user's next wish may come meanwhile."""
-
-
-class At(Enum):
-    """Kinds of points."""
-
-    TRANSACTION = "transaction"
-    EVENT = "event"
-    CALL = "call"
-
-
-@dataclass(frozen=True)
-class Point:
-    """The `number`-th (from 1) of its kind in a daemon's first life. `keys`: what a transaction compares, and is there."""
-
-    at: At
-    daemon: str
-    number: int
-    text: str = ""
-    writes: bool = False
-    keys: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class What:
-    """What goes wrong at a point."""
-
-    text: str
-    store: StoreFault | None = None
-    call: CallFault | None = None
-    killed_after_s: float | None = None
-    """The daemon is killed so long after the point was met, and started again."""
-    unwished: bool = False
-    fenced: bool = False
-    """The boot of its node is fenced while it is away."""
-    deaf: bool = False
-    blind: bool = False
-    """It is told of leaders only from here on, and the others are killed, so that it has to lead with what it knows."""
-    hidden: bool = False
-    paused_s: float = 0.0
-    deposes: bool = False
-    """The leader keys are deleted by hand, so that another takes over."""
-    takes: bool = False
-    """The key at hand is deleted, not put again."""
-
-
-CRASHES = (
-    What("killed before it arrives", StoreFault.LOST_REQUEST, killed_after_s=0.0),
-    What("killed when it is done", StoreFault.LOST_REPLY, killed_after_s=0.0),
-)
-FENCES = (What("killed when it is done, and fenced", StoreFault.LOST_REPLY, killed_after_s=0.0, fenced=True),)
-UNKNOWN = (
-    What("it never arrives, and nobody knows", StoreFault.LOST_REQUEST),
-    What("it is done, and nobody is told", StoreFault.LOST_REPLY),
-    What("it is given up, and done later", StoreFault.LATE),
-)
-STALE = (What("the view stands still", deaf=True),)
-TOUCHED = What("somebody puts a key again that it compares")
-TAKEN = What("somebody deletes a key that it compares", takes=True)
-HIDDEN = What("not told", hidden=True)
-BLIND = What("not told, nor of anything after it, and then it has to lead", blind=True)
-OF_NODES = (
-    What("killed in the middle, and fenced", call=CallFault(between_s=0.2), killed_after_s=0.1, fenced=True),
-    What("killed after it, and fenced", call=CallFault(after_s=0.2), killed_after_s=0.1, fenced=True),
-    What(
-        "done, an error comes all the same, and the wish is gone for a while",
-        call=CallFault(after_s=0.1, raises=Retryable("it was done")),
-        unwished=True,
-    ),
-)
-OF_CONTROLLERS = (
-    What("it takes long, and its caller is paused", call=CallFault(before_s=10.0), paused_s=20.0),
-    What("it takes long, and its caller is deposed", call=CallFault(before_s=15.0), deposes=True),
-)
-CALLS = (
-    What("killed before it", call=CallFault(before_s=0.2), killed_after_s=0.1),
-    What("killed in the middle", call=CallFault(between_s=0.2, after_s=0.2), killed_after_s=0.1),
-    What("killed after it", call=CallFault(after_s=0.2), killed_after_s=0.1),
-    What("the worker dies before it", call=CallFault(lands=False, dies=True)),
-    What("the worker dies in the middle", call=CallFault(breaks=True)),
-    What("the worker dies after it", call=CallFault(dies=True)),
-    What("it hangs before", call=CallFault(before_s=FOREVER)),
-    What("it hangs after", call=CallFault(after_s=FOREVER)),
-    What("it is refused", call=CallFault(lands=False, raises=Retryable("not now"))),
-    What("it is done, and an error comes all the same", call=CallFault(raises=Retryable("it was done"))),
-)
-
-
-@dataclass(frozen=True)
-class Disturbance:
-    """What goes wrong, and where. `touched`: the key that somebody has a hand in."""
-
-    point: Point
-    what: What
-    touched: str = ""
-
-    def __str__(self) -> str:
-        point = self.point
-        return (
-            f"{point.daemon}'s {point.at.value} {point.number} ({point.text}): {self.what.text} {self.touched}".rstrip()
-        )
-
-
-Meet = Callable[[Point], Disturbance | None]
 
 
 @dataclass
@@ -152,19 +46,25 @@ class Played:
 # --- the story
 
 
-def acts(keyspace: Keyspace) -> dict[str, list[Act]]:
-    """A volume is made, attached, written to, extended, moved, put again, detached and deleted.
+@dataclass(frozen=True)
+class Tale:
+    """What happens to a fleet. The user waits for the effect of each stage before the next."""
 
-    The user waits for each act's effect, but for one change of mind: it comes when the release is said, and not yet heard.
-    """
-    volume = keyspace.path(Family.DESIRED_VOLUME, "v")
-    first, second = (keyspace.path(Family.DESIRED_ATTACHMENT, node, "v") for node in ("n1", "n2"))
+    shape: Shape
+    acts: Callable[[str, str, str], Mapping[str, Sequence[Act]]]
+    """Stage by stage what the user does to the wish for a volume, and to those for it on n1 and n2."""
+    besides: Mapping[str, Callable[[Run], None]]
+    """What else happens at a stage."""
+
+
+def _moving(volume: str, first: str, second: str) -> Mapping[str, Sequence[Act]]:
+    """One change of mind is not waited for: it comes when the release is said, and not yet heard."""
     return {
         "start": [],
-        "create": [Act(0.0, volume, b'{"backend": "array1", "size_gib": 1, "on_delete": "delete"}')],
+        "create": [Act(0.0, volume, _spec(1))],
         "attach": [Act(0.0, first, b"{}")],
         "write": [],
-        "grow": [Act(0.0, volume, b'{"backend": "array1", "size_gib": 2, "on_delete": "delete"}')],
+        "grow": [Act(0.0, volume, _spec(2))],
         "move": [Act(0.0, first, None), Act(0.0, second, b"{}")],
         "again": [Act(0.0, second, None), Act(0.0035, second, b"{}")],
         "detach": [Act(0.0, second, None)],
@@ -172,25 +72,42 @@ def acts(keyspace: Keyspace) -> dict[str, list[Act]]:
     }
 
 
-def play(meet: Meet, recorder: Recorder | None = None) -> Played:
-    """The story, with what `meet` says at each point."""
+def _fencing(volume: str, first: str, second: str) -> Mapping[str, Sequence[Act]]:
+    return {
+        "create": [Act(0.0, volume, _spec(1))],
+        "attach": [Act(0.0, first, b"{}")],
+        "write": [],
+        "lose": [],
+        "move": [Act(0.0, first, None), Act(0.0, second, b"{}")],
+        "detach": [Act(0.0, second, None)],
+        "delete": [Act(0.0, volume, None)],
+    }
+
+
+def _spec(size_gib: int) -> bytes:
+    return b'{"backend": "array1", "size_gib": %d, "on_delete": "delete"}' % size_gib
+
+
+def play(meet: Meet, recorder: Recorder | None = None, tale: Tale | None = None) -> Played:
+    """The tale (by default `MOVING`), with what `meet` says at each point."""
     stages: dict[str, list[str]] = {}
+    told = tale or MOVING
 
     def story(run: Run) -> None:
         disturb(run.fleet, meet)
         note = _noting(run.fleet)
-        for stage, wishes in acts(run.fleet.keyspace).items():
+        path = run.fleet.keyspace.path
+        wishes = (path(Family.DESIRED_ATTACHMENT, node, "v") for node in ("n1", "n2"))
+        for stage, acts in told.acts(path(Family.DESIRED_VOLUME, "v"), *wishes).items():
             stages[stage] = note(stage)
-            for act in wishes:
+            for act in acts:
                 run.let_pass(act.at_s)
                 run.act(act)
-            if stage == "write":
-                _write(run.fleet)
-            if stage == "move":
-                _connect_by_one_path(run)
+            if stage in told.besides:
+                told.besides[stage](run)
             run.until_settled()
 
-    run = Run(Scenario("exhaustive", SHAPE, [], [], preempt=0.0), recorder, story)
+    run = Run(Scenario("exhaustive", told.shape, [], [], preempt=0.0), recorder, story)
     result = run.play()
     deleted = [volume for array in run.fleet.arrays.values() for volume in array.deleted.values()]
     written = [token for volume in deleted for token in volume.written]
@@ -205,10 +122,26 @@ def _connect_by_one_path(run: Run) -> None:
     host.paths_down.discard(1)
 
 
-def _write(fleet: Fleet) -> None:
-    device = fleet.hosts["n1"].device("/dev/brickwork/v")
+def _write(run: Run) -> None:
+    host = run.fleet.hosts["n1"]
+    device = host.device("/dev/brickwork/v")
     assert device is not None, "n1 has no device of the volume"
-    fleet.hosts["n1"].write(device, "a token", flush=False)
+    host.write(device, "a token", flush=False)
+
+
+def _lose(run: Run) -> None:
+    """n1 does not reach etcd any more, and has its device."""
+    run.fleet.daemons["node/n1"].store.down = True
+
+
+MOVING = Tale(
+    Shape(controllers=2, nodes=2, arrays=1, extends_online=True, paths=2),
+    _moving,
+    {"write": _write, "move": _connect_by_one_path},
+)
+"""A volume is made, attached, written to, extended, moved, put again, detached and deleted."""
+FENCING = Tale(Shape(controllers=1, nodes=2, arrays=1, agents=2), _fencing, {"write": _write, "lose": _lose})
+"""The node that has a volume is quiet, and another is to have it: the fence agents see to that."""
 
 
 def _noting(fleet: Fleet) -> Callable[[str], list[str]]:
@@ -249,14 +182,14 @@ def left(fleet: Fleet) -> str:
 # --- its points, and what goes wrong there
 
 
-def survey(recorder: Recorder | None = None) -> tuple[Played, list[Point]]:
-    """The undisturbed story, and all its points."""
+def survey(recorder: Recorder | None = None, tale: Tale | None = None) -> tuple[Played, list[Point]]:
+    """The undisturbed tale, and all its points."""
     points: list[Point] = []
 
     def meet(point: Point) -> None:
         points.append(point)
 
-    return play(meet, recorder), points
+    return play(meet, recorder, tale), points
 
 
 def disturb(fleet: Fleet, meet: Meet) -> None:
@@ -371,34 +304,6 @@ def _fence(fleet: Fleet, node: str, after_s: float) -> None:
     if boot := fleet.boot(node):
         statement = b'{"who": "the operator", "why": "it is quiet", "evidence": "its power is off"}'
         fleet.by_hand(fleet.keyspace.path(Family.FENCE, node, boot), statement)
-
-
-def disturbances(points: Sequence[Point], keyspace: Keyspace) -> Iterator[Disturbance]:
-    """All that can go wrong, once each."""
-    calling = {point.daemon for point in points if point.at is At.CALL}
-    standbys = {point.daemon for point in points if point.daemon.startswith("ctl/")} - calling
-    for point in points:
-        of_node = point.daemon.startswith("node/")
-        match point.at:
-            case At.TRANSACTION:
-                for what in (*CRASHES, *STALE, *(UNKNOWN if point.writes else ()), *(FENCES if of_node else ())):
-                    yield Disturbance(point, what)
-                for path in point.keys if point.writes else ():
-                    yield from _by_hand(keyspace, point, path)
-            case At.EVENT:
-                yield Disturbance(point, BLIND if point.daemon in standbys else HIDDEN)
-            case At.CALL:
-                for what in (*CALLS, *(OF_NODES if of_node else OF_CONTROLLERS)):
-                    yield Disturbance(point, what)
-
-
-def _by_hand(keyspace: Keyspace, point: Point, path: str) -> Iterator[Disturbance]:
-    """A person may put every key, but for a leader's: without its lease it ends all leading until it is deleted."""
-    key = keyspace.parse(path)
-    if isinstance(key, Key) and key.family is not Family.LEADER:
-        yield Disturbance(point, TOUCHED, path)
-        if key.family in BY_HAND:
-            yield Disturbance(point, TAKEN, path)
 
 
 def meeting(disturbance: Disturbance) -> Meet:

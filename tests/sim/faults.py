@@ -47,7 +47,7 @@ class Kind(Enum):
 
 LASTS_S = (0.05, 0.5, 2.0, 4.0, 8.0, 20.0)
 """Short ones and long ones: from within a call to beyond a lease."""
-PATH_LASTS_S = (2.0, 8.0, 20.0, 40.0)
+LONGER_S = (2.0, 8.0, 20.0, 40.0)
 
 DAEMON = (Kind.KILL, Kind.PAUSE, Kind.STALL, Kind.STOP, Kind.CUT, Kind.SILENT, Kind.FROZEN, Kind.LOSSY, Kind.TWICE)
 HOST = (Kind.POWER, Kind.BUSY, Kind.FENCE, Kind.SPLIT, Kind.PATH)
@@ -87,8 +87,9 @@ def draw(
     return drawn
 
 
-def draw_paths(rng: Random, number: int, nodes: Sequence[str], lasts_s: float) -> list[Fault]:
-    """So many losses of a storage network."""
+def draw_of(rng: Random, number: int, kinds: Sequence[Kind], targets: Sequence[str], lasts_s: float) -> list[Fault]:
+    """So many faults of these kinds, longer ones."""
     return [
-        Fault(rng.uniform(0.0, lasts_s), rng.choice(PATH_LASTS_S), Kind.PATH, rng.choice(nodes)) for _ in range(number)
+        Fault(rng.uniform(0.0, lasts_s), rng.choice(LONGER_S), rng.choice(kinds), rng.choice(targets))
+        for _ in range(number)
     ]

@@ -8,8 +8,9 @@ from random import Random
 
 from daemons import controller, node
 from daemons.controller import ControllerDaemon
+from daemons.fence_agent import FenceAgent
 from daemons.node import NodeDaemon, ThisHost
-from daemons.settings import ControllerSettings, NodeSettings
+from daemons.settings import CommonSettings, ControllerSettings, FenceAgentSettings, NodeSettings
 from reconciler.runtime.index import Index
 from reconciler.runtime.ports import Compare, Event
 from schema.keys import Keyspace
@@ -26,6 +27,7 @@ from tests.fakes.store import FakeEtcd, FakeStore
 from tests.sim.assembly import SimulatedAssembly
 from tests.sim.invariants import Broken, Invariants
 from tests.sim.story import Story
+from tests.sim.switch import Switch
 
 SETTINGS = {
     "state_folder": "/var/lib/brickwork",
@@ -35,6 +37,15 @@ SETTINGS = {
     "retry_cap_s": 20.0,
     "resync_s": 60.0,
 }
+AGENTS = {
+    "fence_command": ("/bin/fence",),
+    "after_s": 8.0,
+    "window_s": 30.0,
+    "retry_base_s": 1.0,
+    "only_awaited": False,
+}
+OFF_S = (1.0, 15.0)
+"""So long a host is off."""
 EFFECTS = (
     "create",
     "extend",
@@ -66,6 +77,10 @@ class Shape:
     """Whether the arrays extend what is attached."""
     paths: int = 1
     """Storage networks between each host and the arrays."""
+    agents: int = 0
+    """Fence agents; each host has a power switch."""
+    cuts: bool = True
+    """Whether the arrays cut off whom they no longer map."""
 
 
 class Daemon:
@@ -132,7 +147,7 @@ class Fleet:
         self.audit = Audit(self.clock.now, self._happened)
         self.arrays = {name: FakeArray(name, self.audit) for name in _names("array", self.shape.arrays)}
         for array in self.arrays.values():
-            array.extends_online = self.shape.extends_online
+            array.extends_online, array.cuts_access = self.shape.extends_online, self.shape.cuts
         self.hosts = {
             name: FakeHost(name, [*self.arrays.values()], self.audit) for name in _names("n", self.shape.nodes)
         }
@@ -150,6 +165,8 @@ class Fleet:
             self.daemons[name] = Daemon(name, self.clock, self.etcd, self._run_controller)
         for name in self.hosts:
             self.daemons[f"node/{name}"] = Daemon(f"node/{name}", self.clock, self.etcd, self._run_node)
+        for name in _names("fence/f", self.shape.agents):
+            self.daemons[name] = Daemon(name, self.clock, self.etcd, self._run_agent)
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -167,6 +184,21 @@ class Fleet:
         else:
             self.etcd.put(path, value)
         self.etcd.no_space = full
+
+    def power_off(self, node: str) -> None:
+        """Somebody turns it on again later."""
+        host, daemon = self.hosts[node], self.daemons[f"node/{node}"]
+
+        def turn_on() -> None:
+            self.clock.sleep(self.rng.uniform(*OFF_S))
+            if not host.up:
+                host.reboot()
+                daemon.start()
+
+        daemon.kill()
+        host.halt()
+        self.invariants.halted(node)
+        self.clock.spawn("power on", turn_on)
 
     def end(self) -> None:
         """Let go of everything, so that the next run has the memory."""
@@ -188,6 +220,16 @@ class Fleet:
     def mapped(self, uid: str) -> Sequence[str]:
         reach = {initiator for array in self.arrays.values() for each, initiator in array.exposures() if each == uid}
         return [name for name, host in self.hosts.items() if host.initiator in reach]
+
+    def writers(self, uid: str) -> Sequence[str]:
+        if self.shape.cuts:
+            mapped = self.mapped(uid)
+            return [name for name in self.devices(uid) if name in mapped]
+        return [
+            name
+            for name, host in self.hosts.items()
+            if host.up and any(device.uid == uid and host.is_let_in(device) for device in host.devices.values())
+        ]
 
     def size_gib(self, node: str, uid: str) -> int:
         return next((device.size_gib for device in self.hosts[node].devices.values() if device.uid == uid), 0)
@@ -233,6 +275,16 @@ class Fleet:
         this = ThisHost(FakeBoot(host), FakeNotes(host, process), connector)
         NodeDaemon(settings, assembly, host.name, this).serve()
 
+    def _run_agent(self, daemon: Daemon) -> None:
+        settings = FenceAgentSettings.model_validate(SETTINGS | AGENTS | {"name": daemon.name.removeprefix("fence/")})
+        assembly = self._assemble(daemon, settings, (), ())
+
+        def fault(call: str) -> CallFault | None:
+            self.story.tell("switch", f"{daemon.name}: {call}")
+            return self.call_fault(daemon.name, "switch", call)
+
+        FenceAgent(settings, assembly, Switch(_of(daemon), fault, DEADLINE_S, self.power_off)).serve()
+
     def _scan_later(self, host: FakeHost) -> None:
         """Who called may be dead by then: what a login brings is the kernel's doing."""
 
@@ -246,7 +298,7 @@ class Fleet:
     def _assemble(
         self,
         daemon: Daemon,
-        settings: ControllerSettings | NodeSettings,
+        settings: CommonSettings,
         calls: Sequence[str],
         indexes: Sequence[Index],
     ) -> SimulatedAssembly:

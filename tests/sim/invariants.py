@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from reconciler.runtime.ports import Compare, Event
 from schema.codec import decode_family
-from schema.keys import Family, Key, Keyspace, Writer
+from schema.keys import FENCE_AGENT, Family, Key, Keyspace, Writer
 from schema.models import (
     AttachmentPhase,
     AttachmentStatus,
@@ -48,7 +48,11 @@ class Hosts(Protocol):
         ...
 
     def mapped(self, uid: str) -> Sequence[str]:
-        """Nodes whose host can reach it now."""
+        """Nodes that an array gives access to it."""
+        ...
+
+    def writers(self, uid: str) -> Sequence[str]:
+        """Nodes with a device of this volume that could write to it now."""
         ...
 
     def boot(self, node: str) -> str:
@@ -71,6 +75,8 @@ class Invariants:
         self._released: set[tuple[str, str, int]] = set()
         self._device_of: dict[tuple[str, str], tuple[int, str]] = {}
         """(node, uid) -> the epoch and boot of the claim under which the device was connected."""
+        self._halted: set[tuple[str, ...]] = set()
+        """(node, boot) that a fence agent switched off."""
 
     # --- etcd
 
@@ -129,6 +135,9 @@ class Invariants:
 
     def _check_writer(self, by: str, key: Key, compares: Sequence[Compare]) -> None:
         role, _, name = by.partition("/")
+        if role == "fence":
+            self._check_agent(by, key, compares)
+            return
         writer = Writer.CONTROLLER if role == "ctl" else Writer.NODE
         if key.family.writer is not writer or (writer is Writer.NODE and key.node != name):
             raise Broken(f"S10: {by} wrote {key}")
@@ -139,6 +148,17 @@ class Invariants:
         leaders = self._keyspace.folder(Family.LEADER)
         if writer is Writer.CONTROLLER and not any(compare.key.startswith(leaders) for compare in compares):
             raise Broken(f"S9: {by} wrote {key} without comparing that it leads")
+
+    def _check_agent(self, by: str, key: Key, compares: Sequence[Compare]) -> None:
+        if key == Key(Family.LEADER, (FENCE_AGENT,)):
+            return
+        if key.family is not Family.FENCE:
+            raise Broken(f"S10: {by} wrote {key}")
+        if not any(compare.key == self._keyspace.path(Family.LEADER, FENCE_AGENT) for compare in compares):
+            raise Broken(f"S9: {by} wrote {key} without comparing that it leads")
+        node, boot = key.names
+        if self._hosts.boot(node) == boot and key.names not in self._halted:
+            raise Broken(f"S14: {by} says that boot {boot} of {node} is over, and nobody ended it")
 
     def _check_change(self, key: Key, before: BaseModel | None, after: BaseModel | None) -> None:
         match key.family:
@@ -184,8 +204,8 @@ class Invariants:
             raise Broken(f"S6: {volume} became {holder.phase} for {holder.node} without an intent first")
         if self.fenced(holder.node, holder.boot):
             raise Broken(f"R6: {volume} was granted to the fenced boot {holder.boot} of {holder.node}")
-        for node in self._hosts.devices(uid):
-            if node != holder.node and node in self._hosts.mapped(uid):
+        for node in self._hosts.writers(uid):
+            if node != holder.node:
                 raise Broken(f"S1: {volume} was granted to {holder.node} while {node} can write to it")
 
     def _check_phase(self, volume: str, uid: str, before: Holder, after: Holder) -> None:
@@ -294,6 +314,10 @@ class Invariants:
         if claim is None or self._device_of.get((node, uid)) != (claim.epoch, claim.boot):
             raise Broken(f"S2: {node} added a path to {volume}, which it has no claim of")
 
+    def halted(self, node: str) -> None:
+        """A host was switched off."""
+        self._halted.add((node, self._hosts.boot(node)))
+
     def came_back(self, node: str, uid: str) -> None:
         """A host that was reset restored a session: it is still by the grant of the boot that claimed it."""
         claim = self.claim(node, uid)
@@ -304,8 +328,7 @@ class Invariants:
         self._device_of.pop((node, uid), None)
 
     def _check_writers(self, uid: str) -> None:
-        reachable = self._hosts.mapped(uid)
-        writers = [node for node in self._hosts.devices(uid) if node in reachable]
+        writers = self._hosts.writers(uid)
         if len(writers) > 1:
             raise Broken(f"S1: {writers} can all write to {uid}")
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from random import Random
 
 from reconciler.runtime.ports import Batch, Retryable
 from schema.keys import Family, Key
-from schema.models import NodeRecord
+from schema.models import Proof
 from tests.fakes.child import FOREVER
 from tests.fakes.child import Fault as CallFault
 from tests.fakes.store import Fault as StoreFault
@@ -156,12 +157,13 @@ class Nemesis:
     def _power(self, node: str) -> Undo:
         host, daemon = self._fleet.hosts[node], self._fleet.daemons[f"node/{node}"]
         daemon.kill()
-        host.restores_sessions = self._rng.random() < 0.3
+        host.restores_sessions = self._rng.random() < 0.3 and self._fleet.shape.cuts
         host.halt()
 
         def undo() -> None:
-            host.reboot()
-            daemon.start()
+            if not host.up:
+                host.reboot()
+                daemon.start()
 
         return undo
 
@@ -188,21 +190,30 @@ class Nemesis:
 
     def _fence(self, node: str) -> Undo:
         undo = self._power(node)
-        self._state_fence(node)
+        self._state_fence(node, self._published(node), "statement" if self._fleet.shape.cuts else "powered_off")
         return undo
 
     def _split(self, node: str) -> Undo:
-        """The daemon is alone with its devices; the operator says that it can no longer write."""
-        undo = self._cut(self._fleet.daemons[f"node/{node}"])
-        self._state_fence(node)
-        return undo
+        """The daemon is alone with its devices; the operator says that it can no longer write. Where that is not enough, the
+        host may be switched off later, and the word raised."""
+        undo, boot = self._cut(self._fleet.daemons[f"node/{node}"]), self._published(node)
+        self._state_fence(node, boot, "statement")
 
-    def _state_fence(self, node: str) -> None:
-        fleet = self._fleet
-        record = fleet.invariants.values.get(Key(Family.NODE, (node,)))
-        if isinstance(record, NodeRecord):
-            path = fleet.keyspace.path(Family.FENCE, node, record.boot)
-            fleet.by_hand(path, b'{"who": "the operator", "why": "it is quiet", "evidence": "its power is off"}')
+        def switch_off() -> None:
+            self._fleet.power_off(node)
+            self._state_fence(node, boot, "powered_off")
+            undo()
+
+        return undo if self._fleet.shape.cuts or self._rng.random() < 0.5 else switch_off
+
+    def _published(self, node: str) -> str:
+        """The boot that the node says it is in, empty if it says none."""
+        return getattr(self._fleet.invariants.values.get(Key(Family.NODE, (node,))), "boot", "")
+
+    def _state_fence(self, node: str, boot: str, proof: Proof) -> None:
+        if boot:
+            said = {"who": "the operator", "why": "it is quiet", "evidence": "its power is off", "proof": proof}
+            self._fleet.by_hand(self._fleet.keyspace.path(Family.FENCE, node, boot), json.dumps(said).encode())
 
     # --- an array, and calls
 

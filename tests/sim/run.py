@@ -13,7 +13,7 @@ from reconciler.runtime.ports import Compare, Event
 from schema.keys import Family, Key
 from schema.models import AttachmentStatus, Record, Verdict
 from tests.fakes.clock import Stuck, TaskFailed, shuffled
-from tests.sim.faults import Fault, draw, draw_paths
+from tests.sim.faults import CALLED, DAEMON, Fault, Kind, draw, draw_of
 from tests.sim.fleet import Fleet, Shape
 from tests.sim.nemesis import Nemesis
 from tests.sim.picture import unsettled
@@ -32,6 +32,10 @@ EXTENDS_ONLINE = 0.5
 """How often arrays extend what is attached."""
 TWO_NETWORKS = 0.4
 """How often hosts have two storage networks, of which they lose one now and then."""
+WITH_AGENTS = 0.3
+"""How often there are fence agents, and nodes that are quiet for long."""
+NEVER_CUT = 0.25
+"""How often arrays do not cut off whom they no longer map."""
 PERIODIC = ("/alive/", "/leaders/")
 
 
@@ -74,7 +78,16 @@ def scenario_of(seed: int) -> Scenario:
     shape = replace(shape, extends_online=rng.random() < EXTENDS_ONLINE)
     if rng.random() < TWO_NETWORKS:
         shape = replace(shape, paths=2)
-        drawn += draw_paths(rng, rng.randint(1, 6), fleet.nodes, CHAOS_S)
+        drawn += draw_of(rng, rng.randint(1, 6), (Kind.PATH,), fleet.nodes, CHAOS_S)
+    if rng.random() < WITH_AGENTS:
+        shape = replace(shape, agents=2)
+        agents = [name for name in Fleet(shuffled(rng.random), shape, rng).daemons if name.startswith("fence/")]
+        drawn += draw_of(rng, rng.randint(0, 4), DAEMON, agents, CHAOS_S)
+        drawn += draw_of(rng, rng.randint(0, 2), CALLED, ("switch",), CHAOS_S)
+        drawn += draw_of(rng, rng.randint(1, 3), (Kind.CUT,), [f"node/{name}" for name in fleet.nodes], CHAOS_S)
+    if rng.random() < NEVER_CUT:
+        shape = replace(shape, cuts=False)
+        drawn += draw_of(rng, rng.randint(1, 3), (Kind.SPLIT,), fleet.nodes, CHAOS_S)
     return Scenario(str(seed), shape, acts, drawn, preempt)
 
 

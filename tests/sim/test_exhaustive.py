@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from schema.keys import Keyspace
-from tests.sim.exhaustive import At, Disturbance, Played, Point, disturbances, meeting, play, survey
+from tests.sim.disturbances import At, Disturbance, Point, disturbances
+from tests.sim.exhaustive import FENCING, Played, Tale, meeting, play, survey
 from tests.sim.story import Recorder
 
 CHUNKS = 20
@@ -67,8 +68,24 @@ def test_it_ends_well_whatever_goes_wrong_once(
     chunk: int, undisturbed: Played, everything: list[Disturbance], recorder: Recorder
 ) -> None:
     for disturbance in everything[chunk::CHUNKS]:
-        played = play(meeting(disturbance), recorder)
-        assert played.result.faults, f"{disturbance} was never met"
-        assert not played.result.failure, f"{played.result.failure}\n{disturbance}\n{played.result.transcript(200)}"
-        assert played.end == undisturbed.end, f"{disturbance}\n{played.end}\n{played.result.transcript(200)}"
-        assert disturbance.what.fenced or played.written == undisturbed.written, f"{disturbance}: a write was lost"
+        ends_as(undisturbed, disturbance, recorder)
+
+
+@pytest.mark.slow
+def test_a_fence_is_made_whatever_goes_wrong_once_with_an_agent(recorder: Recorder) -> None:
+    undisturbed, points = survey(recorder, FENCING)
+    assert not undisturbed.result.failure, undisturbed.result.failure
+    assert [write for write in undisturbed.stages["move"] if write.startswith("fence/")]
+    assert undisturbed.written == [], "what was not flushed went with the power"
+    with_agents = [each for each in disturbances(points, Keyspace()) if each.point.daemon.startswith("fence/")]
+    assert {each.point.at for each in with_agents} == set(At)
+    for disturbance in with_agents:
+        ends_as(undisturbed, disturbance, recorder, FENCING)
+
+
+def ends_as(undisturbed: Played, disturbance: Disturbance, recorder: Recorder, tale: Tale | None = None) -> None:
+    played = play(meeting(disturbance), recorder, tale)
+    assert played.result.faults, f"{disturbance} was never met"
+    assert not played.result.failure, f"{played.result.failure}\n{disturbance}\n{played.result.transcript(200)}"
+    assert played.end == undisturbed.end, f"{disturbance}\n{played.end}\n{played.result.transcript(200)}"
+    assert disturbance.what.fenced or played.written == undisturbed.written, f"{disturbance}: a write was lost"
