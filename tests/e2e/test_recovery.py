@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from harness.guest import Guest
+from harness.leftovers import leftovers
 from harness.product import (
     NODE,
     SETTLE_S,
@@ -13,6 +14,7 @@ from harness.product import (
     Brickwork,
     Volume,
     digest,
+    iqn_of,
     logged_in,
     lvm_backend,
     targets,
@@ -22,6 +24,16 @@ from harness.topology import Topology
 from harness.waiting import wait_until
 
 from schema.keys import Family
+
+# What a driver that was interrupted may leave: a target to log in to, and nothing behind it.
+TAKE_LUN_AWAY = """
+set -e
+group=/sys/kernel/config/target/iscsi/$IQN/tpgt_1
+for lun in $group/acls/*/lun_0 $group/lun/lun_0; do
+    find $lun -maxdepth 1 -type l -delete
+    rmdir $lun
+done
+"""
 
 
 def backends(topology: Topology) -> dict[str, Any]:
@@ -145,6 +157,29 @@ def test_a_node_that_dies_while_attaching_and_while_detaching_ends_where_it_shou
     assert brickwork.traces(n1, volume) == []
     assert digest(ctl, volume.device) == before
     assert {name for line in watch.output().splitlines() for name in line.split()[2:]} == {"n1"}
+
+
+def test_a_login_without_its_device_is_taken_back_when_the_wish_goes(
+    brickwork: Brickwork, ctl: Guest, n1: Guest
+) -> None:
+    """SIGKILL while os-brick waits for the device; none ever comes, and nobody wants it any more (R14, A36)."""
+    volume = brickwork.create("unseen", "thick")
+    brickwork.kill(n1)
+    brickwork.start_node(n1, failpoint="CONNECT:before")
+    brickwork.brickctl("attach", "n1", volume.name)
+    assert n1.daemons[NODE].wait(SETTLE_S) == -signal.SIGKILL
+    ctl.run(TAKE_LUN_AWAY, env={"IQN": iqn_of(volume)})
+    brickwork.start_node(n1)
+    wait_until(lambda: logged_in(ctl, volume) == {"n1"}, SETTLE_S, "os-brick has logged in", poll_s=0.1)
+
+    brickwork.kill(n1)
+    brickwork.brickctl("detach", "n1", volume.name)
+    left = leftovers(n1)
+    assert [each for each in left if each.startswith("iSCSI session")], left
+    assert not [each for each in left if each.startswith(("disk", "dm map", "link"))], left
+    brickwork.start_node(n1)
+    brickwork.wait("attachment", f"n1/{volume.name}", "detached")
+    assert brickwork.traces(n1, volume) == []
 
 
 def die(brickwork: Brickwork, node: Guest, victim: str) -> None:
