@@ -2,7 +2,7 @@
 .PHONY: help setup demo demo-iscsi test test-fast check e2e e2e-long crash chaos bench sim mutants drivers clean
 .DEFAULT_GOAL := help
 PYTEST := .venv/bin/python -m pytest
-PARALLEL := -n 2 --dist loadfile # the tests mostly wait for processes of their own; a file stays on one worker
+PARALLEL := -n 3 --dist loadfile # for two cores: many tests wait for processes of their own; a file stays on one worker
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12

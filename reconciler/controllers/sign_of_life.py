@@ -16,7 +16,7 @@ from schema.codec import decode, encode
 from schema.models import Alive
 
 RETRY_S = 1.0
-LOOK_S = 30.0
+LOOK_S = 10.0
 """Between two looks whether the key is still there: nobody watches it, and it may be deleted by hand."""
 
 
