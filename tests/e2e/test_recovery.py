@@ -111,6 +111,10 @@ def test_a_controller_that_lost_power_exports_again_what_is_attached(
     for volume, bytes_before, told_before in zip(volumes, before, told, strict=True):
         wait_until(partial(is_logged_in, ctl, volume), SETTLE_S, "the initiator is back")
         wait_until(partial(has_two_paths, brickwork, n1, volume), SETTLE_S, "both paths are back")
+        # The kernel has the disks back, and the map its paths when multipathd has looked: reads fail till then.
+        wait_until(
+            lambda: "failed" not in n1.run("multipath -ll").stdout, SETTLE_S, "multipathd has reinstated the paths"
+        )
         assert digest(n1, volume.link) == digest(ctl, volume.device) == bytes_before
         write(n1, volume, "written after it", offset_mib=2)
         assert digest(n1, volume.link) == digest(ctl, volume.device) != bytes_before
