@@ -154,10 +154,6 @@ class Looker:
     def mapped(self, uid: str) -> Sequence[str]:
         return [node for (kind, node, _, each), _ in self._facts if kind == "mapped" and uid and each == uid]
 
-    def writers(self, uid: str) -> Sequence[str]:
-        mapped = self.mapped(uid)
-        return [node for node in self.devices(uid) if node in mapped]
-
     def size_gib(self, node: str, uid: str) -> int:
         lives = (life for (kind, where, _, each), life in self._facts if (kind, where, each) == ("device", node, uid))
         return max((_size_gib(life.partition(".")[0]) for life in lives), default=0)

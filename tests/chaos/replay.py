@@ -20,7 +20,7 @@ from schema.codec import decode_family
 from schema.keys import Family, Key, Keyspace
 from schema.models import AttachmentPhase, AttachmentStatus, Claim, Record
 from tests.chaos.history import event_of
-from tests.sim.invariants import Broken, Invariants
+from tests.sim.invariants import Broken, Invariants, with_access
 
 Subject = tuple[str, str, str]
 """Kind of fact, node, uid: what changes one after the other."""
@@ -118,8 +118,7 @@ class Replay:
         return sorted(node for kind, node, each in self.facts if kind == "mapped" and each == uid)
 
     def writers(self, uid: str) -> Sequence[str]:
-        mapped = self.mapped(uid)
-        return [node for node in self.devices(uid) if node in mapped]
+        return with_access(self, uid)
 
     # --- the order
 

@@ -131,24 +131,27 @@ class FakeHost:
     def served(self, device: FakeDevice) -> FakeVolume | None:
         """What is behind the device now; None: it has no live path."""
         cut = device.offline or not self.up or not device.paths & self._up()
-        return None if cut else self._served(device.address, device.initiator)
+        return None if cut else self._behind(device.address, device.initiator)
 
     def paths_live(self, device: FakeDevice) -> int:
         return len(device.paths & self._up()) if self.served(device) else 0
 
     def is_let_in(self, device: FakeDevice) -> bool:
         """Whether the array would serve the device, over any path."""
-        array = self.arrays.get(device.address[0])
-        volume = array.serves(device.initiator, device.address[1]) if array and not device.offline else None
-        return volume is not None and volume.uid == device.uid
+        volume = self._behind(device.address, device.initiator)
+        return volume is not None and volume.uid == device.uid and not device.offline
 
     def portals_back(self, device: FakeDevice) -> Sequence[str]:
         """Those that answer, and that the device has no path through."""
         return [f"192.0.2.{network}:3260" for network in sorted(self._up() - device.paths)]
 
     def _served(self, address: Address, initiator: str) -> FakeVolume | None:
+        return self._behind(address, initiator) if self._up() else None
+
+    def _behind(self, address: Address, initiator: str) -> FakeVolume | None:
+        """Whatever the paths are."""
         array = self.arrays.get(address[0])
-        return array.serves(initiator, address[1]) if array and self._up() else None
+        return array.serves(initiator, address[1]) if array else None
 
     def _up(self) -> set[int]:
         return set(range(self.paths_total)) - self.paths_down

@@ -25,7 +25,7 @@ from tests.fakes.connector import FakeConnector
 from tests.fakes.host import FakeBoot, FakeHost, FakeNotes
 from tests.fakes.store import FakeEtcd, FakeStore
 from tests.sim.assembly import SimulatedAssembly
-from tests.sim.invariants import Broken, Invariants
+from tests.sim.invariants import Broken, Invariants, with_access
 from tests.sim.story import Story
 from tests.sim.switch import Switch
 
@@ -57,6 +57,7 @@ EFFECTS = (
     "unexport",
     "disconnect",
     "add_paths",
+    "power off",
 )
 """Calls that change something."""
 LATENCY_S = 0.001
@@ -187,18 +188,24 @@ class Fleet:
 
     def power_off(self, node: str) -> None:
         """Somebody turns it on again later."""
-        host, daemon = self.hosts[node], self.daemons[f"node/{node}"]
 
         def turn_on() -> None:
             self.clock.sleep(self.rng.uniform(*OFF_S))
-            if not host.up:
-                host.reboot()
-                daemon.start()
+            self.turn_on(node)
 
-        daemon.kill()
-        host.halt()
+        self.turn_off(node)
         self.invariants.halted(node)
         self.clock.spawn("power on", turn_on)
+
+    def turn_off(self, node: str) -> None:
+        self.daemons[f"node/{node}"].kill()
+        self.hosts[node].halt()
+
+    def turn_on(self, node: str) -> None:
+        """Unless somebody else did."""
+        if not self.hosts[node].up:
+            self.hosts[node].reboot()
+            self.daemons[f"node/{node}"].start()
 
     def end(self) -> None:
         """Let go of everything, so that the next run has the memory."""
@@ -223,8 +230,7 @@ class Fleet:
 
     def writers(self, uid: str) -> Sequence[str]:
         if self.shape.cuts:
-            mapped = self.mapped(uid)
-            return [name for name in self.devices(uid) if name in mapped]
+            return with_access(self, uid)
         return [
             name
             for name, host in self.hosts.items()
@@ -278,12 +284,8 @@ class Fleet:
     def _run_agent(self, daemon: Daemon) -> None:
         settings = FenceAgentSettings.model_validate(SETTINGS | AGENTS | {"name": daemon.name.removeprefix("fence/")})
         assembly = self._assemble(daemon, settings, (), ())
-
-        def fault(call: str) -> CallFault | None:
-            self.story.tell("switch", f"{daemon.name}: {call}")
-            return self.call_fault(daemon.name, "switch", call)
-
-        FenceAgent(settings, assembly, Switch(_of(daemon), fault, DEADLINE_S, self.power_off)).serve()
+        switch = Switch(_of(daemon), lambda call: self._begun(daemon.name, "switch", call), DEADLINE_S, self.power_off)
+        FenceAgent(settings, assembly, switch).serve()
 
     def _scan_later(self, host: FakeHost) -> None:
         """Who called may be dead by then: what a login brings is the kernel's doing."""

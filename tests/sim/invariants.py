@@ -51,19 +51,29 @@ class Hosts(Protocol):
         """Nodes that an array gives access to it."""
         ...
 
-    def writers(self, uid: str) -> Sequence[str]:
-        """Nodes with a device of this volume that could write to it now."""
-        ...
-
     def boot(self, node: str) -> str:
         """The boot that the node's daemon would give as its own now."""
         ...
 
 
+class Watched(Hosts, Protocol):
+    """What the invariants ask besides."""
+
+    def writers(self, uid: str) -> Sequence[str]:
+        """Nodes with a device of this volume that could write to it now."""
+        ...
+
+
+def with_access(hosts: Hosts, uid: str) -> list[str]:
+    """Nodes with a device of this volume that an array gives access to it: its writers, where arrays cut off the others."""
+    mapped = hosts.mapped(uid)
+    return [node for node in hosts.devices(uid) if node in mapped]
+
+
 class Invariants:
     """Follows one run."""
 
-    def __init__(self, keyspace: Keyspace, hosts: Hosts) -> None:
+    def __init__(self, keyspace: Keyspace, hosts: Watched) -> None:
         self._keyspace = keyspace
         self._hosts = hosts
         self._values: dict[Key, BaseModel] = {}

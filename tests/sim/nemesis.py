@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from random import Random
 
 from reconciler.runtime.ports import Batch, Retryable
@@ -155,17 +156,9 @@ class Nemesis:
     # --- a host
 
     def _power(self, node: str) -> Undo:
-        host, daemon = self._fleet.hosts[node], self._fleet.daemons[f"node/{node}"]
-        daemon.kill()
-        host.restores_sessions = self._rng.random() < 0.3 and self._fleet.shape.cuts
-        host.halt()
-
-        def undo() -> None:
-            if not host.up:
-                host.reboot()
-                daemon.start()
-
-        return undo
+        self._fleet.hosts[node].restores_sessions = self._rng.random() < 0.3 and self._fleet.shape.cuts
+        self._fleet.turn_off(node)
+        return partial(self._fleet.turn_on, node)
 
     def _busy(self, node: str) -> Undo:
         devices = list(self._fleet.hosts[node].devices.values())

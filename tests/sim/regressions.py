@@ -2,8 +2,9 @@
 from it, so each fault has a test of its own as well, or is caught as a mutant (docs/MUTANTS.md)."""
 
 FOUND = {
+    # drawn before networks, fence agents and arrays that don't cut were, the lower ones before drains and faults of os-brick's
+    # calls: what they play today is another run
     100462: "a volume that grew while a node connected it was taken for another one, for good",
-    # drawn before drains and faults of os-brick's calls were: what they play today is another run
     23: "a verdict stayed for ever when its wish went while nobody led",
     942: "a paused controller's driver call landed after its successor had begun to act",
     1033: "a worker that had died was asked again and again, never started anew",
