@@ -1,5 +1,5 @@
 # Everything a developer or CI does, each in one command. The first one on a fresh machine sets up what it needs.
-.PHONY: help setup demo demo-iscsi test test-fast check e2e e2e-long crash chaos bench sim mutants drivers clean
+.PHONY: help setup demo demo-iscsi test test-all test-fast check e2e e2e-all e2e-long crash chaos bench sim mutants drivers clean
 .DEFAULT_GOAL := help
 PYTEST := .venv/bin/python -m pytest
 PARALLEL := -n 3 --dist loadfile # for two cores: many tests wait for processes of their own; a file stays on one worker
@@ -17,11 +17,14 @@ demo-iscsi: setup ## a volume attached over real iSCSI and multipath, in guests 
 	@tests/e2e/prepare.sh
 	@.venv/bin/python tests/e2e/demo.py
 
-test: setup ## all tests but the end-to-end ones
+test: setup ## all tests but the end-to-end ones, and but those marked long
+	$(PYTEST) $(PARALLEL) --ignore=tests/e2e --ignore=tests/crash -m 'not long' $(ARGS)
+
+test-all: setup ## the same with those marked long: before an issue ends
 	$(PYTEST) $(PARALLEL) --ignore=tests/e2e --ignore=tests/crash $(ARGS)
 
 test-fast: setup ## tests of less than a minute altogether
-	$(PYTEST) $(PARALLEL) --ignore=tests/e2e --ignore=tests/crash -m 'not slow' $(ARGS)
+	$(PYTEST) $(PARALLEL) --ignore=tests/e2e --ignore=tests/crash -m 'not slow and not long' $(ARGS)
 
 check: setup ## style, types, architecture, documentation
 	.venv/bin/ruff check . && .venv/bin/ruff format --check .
@@ -30,6 +33,11 @@ check: setup ## style, types, architecture, documentation
 	.venv/bin/python tools/check_docs.py
 
 e2e: setup ## end-to-end tests on real kernels in guests, and crashes at every step (needs root)
+	tests/e2e/prepare.sh
+	BRICKWORK_E2E_REQUIRED=1 $(PYTEST) tests/e2e -m 'not long' $(ARGS)
+	$(PYTEST) tests/crash $(ARGS)
+
+e2e-all: setup ## the same with those marked long: before an issue ends (needs root)
 	tests/e2e/prepare.sh
 	BRICKWORK_E2E_REQUIRED=1 $(PYTEST) tests/e2e $(ARGS)
 	$(PYTEST) tests/crash $(ARGS)
