@@ -17,7 +17,7 @@ import structlog
 
 from daemons.assembly import STOP_BOUND_S, Assembly
 from daemons.commandline import settings_from
-from daemons.process import Exit, Refused, run
+from daemons.process import Exit, Refused, keep_to_itself, run
 from daemons.settings import ControllerSettings
 from daemons.shell import Shell
 from reconciler.adapters.child import end_survivors
@@ -278,6 +278,7 @@ def _cinder(backend: BackendSettings, settings: ControllerSettings) -> Backend:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The console script."""
+    keep_to_itself()
     settings = settings_from("controller", sys.argv[1:] if arguments is None else arguments, os.environ)
     return run(PROGRAM, lambda: start(settings).serve())
 
