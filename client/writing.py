@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from client.exits import Conflict
+from client.exits import Conflict, Misuse
 from client.known import Known
 from reconciler.runtime.ports import Compare, Delete, Op, Put, Store
 from schema import SCHEMA_VERSION
@@ -84,8 +84,12 @@ def write(store: Store, known: Known, changes: Iterable[Change]) -> None:
 
     Raises:
         Conflict: a key is no longer as it was read; tells which.
+        Misuse: a value does not fit into its key, such as the confirmations of very many detaches on one node.
     """
     waiting = list(changes)
+    for change in waiting:
+        if change.spec is not None and (fault := unstorable(change.spec)):
+            raise Misuse(f"{label(change.key)}: {fault}; nothing was written. Do it in several smaller steps")
     done = 0
     while waiting:
         batch, waiting = waiting[:OPERATIONS_MAX], waiting[OPERATIONS_MAX:]

@@ -18,6 +18,7 @@ from dataclasses import replace
 from reconciler.core.mass import DELETES_PAUSED
 from reconciler.core.steps import Aspect, Do, Plan, Saying, Step
 from reconciler.core.views import Bad, HolderView, NodeView, RecordView, SpecView, VolumeView, Wish
+from schema.bounds import several
 from schema.keys import Family, Key
 from schema.models import AttachmentPhase, HolderPhase, Intent, Proof, VolumePhase
 
@@ -254,7 +255,7 @@ def _plan_new(view: VolumeView) -> tuple[Step | None, list[Saying]]:
         return None, [Saying("", Aspect.ACCEPTED, "ImportUnsupported", message, "user")]
     users = [name for name, node in view.nodes.items() if _tells_of_use(node)]
     if users:
-        message = f"a former volume of this name is still in use on {_list(users)}"
+        message = f"a former volume of this name is still in use on {several(users)}"
         return None, [Saying("", Aspect.AVAILABLE, "HeldBy", message, f"node {users[0]}")]
     why = "import it" if spec.imports else f"create it on {spec.backend}"
     keys = (*_lists(view), Key(Family.RECORD, (view.volume,)), Key(Family.DESIRED_VOLUME, (view.volume,)))
@@ -372,7 +373,7 @@ class _Existence:
             return None, [Saying("", Aspect.ACCEPTED, "ExtendUnsupported", message, "user")]
         holders = [holder.node for holder in _holders(self.view)]
         if holders and not self.view.backend.extends_online:
-            message = f"held by {_list(holders)}; it grows to {spec.size_gib} GiB once detached"
+            message = f"held by {several(holders)}; it grows to {spec.size_gib} GiB once detached"
             return None, [Saying("", Aspect.AVAILABLE, "ExtendWaitsForDetach", message, f"node {holders[0]}")]
         why = f"grow from {self.record.size_gib} to {spec.size_gib} GiB"
         return Step(Do.INTEND_EXTEND, why, commits=(*self.keys, self.wish_key)), []
@@ -380,7 +381,7 @@ class _Existence:
     def _orphans(self) -> list[Saying]:
         if not self.record.orphans:
             return []
-        message = f"exported to {_list(self.record.orphans)} without a holder entry; nothing is done about it"
+        message = f"exported to {several(self.record.orphans)} without a holder entry; nothing is done about it"
         return [Saying("", Aspect.AVAILABLE, "OrphanExport", message, "operator")]
 
 
@@ -441,7 +442,7 @@ def _against_volume(view: VolumeView, name: str) -> Saying | None:
         message = f"volume {view.volume} is no longer wished for: put desired/volumes/{view.volume} again"
         return Saying(name, Aspect.GRANTED, "VolumeNotWanted", message, "user")
     if record.orphans:
-        message = f"{view.volume} is exported to {_list(record.orphans)} without a holder entry"
+        message = f"{view.volume} is exported to {several(record.orphans)} without a holder entry"
         return Saying(name, Aspect.GRANTED, "OrphanExport", message, "operator")
     if not view.backend.ready:
         return _backend_saying(view, name, Aspect.GRANTED)
@@ -492,10 +493,6 @@ def _lists(view: VolumeView) -> tuple[Key, Key]:
 def _wishes(view: VolumeView, holder: HolderView) -> tuple[Key, Key]:
     """The wish, and the key that may set it aside."""
     return Key(Family.DESIRED_ATTACHMENT, (holder.node, view.volume)), Key(Family.DESIRED_NODE, (holder.node,))
-
-
-def _list(names: list[str] | tuple[str, ...]) -> str:
-    return ", ".join(names)
 
 
 def _backend_saying(view: VolumeView, name: str, aspect: Aspect) -> Saying:
