@@ -205,6 +205,12 @@ def left_on(known: Known, name: str) -> tuple[str, ...]:
     return tuple(sorted(left))
 
 
+def ending(known: Known, name: str) -> tuple[str, ...]:
+    """What a first drain would detach from a node: nothing more, where it is drained already."""
+    spec = known.value(Key(Family.DESIRED_NODE, (name,)), NodeSpec)
+    return () if isinstance(spec, NodeSpec) and spec.drains else left_on(known, name)
+
+
 def fences(known: Known, name: str) -> Iterator[tuple[str, FenceStatement | Malformed]]:
     """The statements against boots of a node, the operator's own before the controller's copy."""
     for boot in sorted(known.boots(name)):

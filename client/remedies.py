@@ -155,6 +155,10 @@ REMEDIES: dict[str, tuple[str, ...]] = {
     "Malformed": (
         "the message has the path of the fault; put a right value: brickctl apply -f, or brickctl attach {node} {volume}",
     ),
+    "NewerSchema": (
+        "nothing is wrong with the key: a newer Brickwork wrote it. Upgrade the daemons here, and this brickctl, to that version",
+        "do not overwrite it: what it says would be lost",
+    ),
     "MalformedVolume": ("the message has the path of the fault; put a right value: brickctl apply -f",),
     "Refused": ("the driver refused for good; correct the spec as the message says, and apply it again",),
     "ImportUnsupported": ("create the volume instead, or import it through a backend whose driver can",),

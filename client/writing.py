@@ -62,6 +62,12 @@ class Change:
     spec: Spec | None
 
 
+def must_not_be_newer(key: Key, value: object) -> None:
+    """Raises Conflict for what a newer Brickwork wrote: this one can't tell what it would overwrite."""
+    if isinstance(value, Malformed) and value.newer:
+        raise Conflict(f"{label(key)}: {value}; nothing was written. Upgrade this brickctl: a newer Brickwork wrote it")
+
+
 def outcome(known: Known, key: Key, spec: Spec) -> str:
     """`created`, `configured` or `unchanged`: what writing this spec comes to. Equal is what means the same.
 
@@ -72,8 +78,7 @@ def outcome(known: Known, key: Key, spec: Spec) -> str:
     if seen is None:
         return "created"
     if isinstance(seen.value, Malformed):
-        if seen.value.path == "$.schema":
-            raise Conflict(f"{label(key)}: {seen.value}; use a newer brickctl")
+        must_not_be_newer(key, seen.value)
         return "configured"
     same = isinstance(seen.value, Spec) and seen.value.model_dump() == spec.model_dump()
     return "unchanged" if same else "configured"

@@ -58,7 +58,7 @@ def test_one_wish_takes_no_confirmation(world: World) -> None:
 def test_all_at_once_are_confirmed_with_their_epochs(world: World) -> None:
     """What else is in the node's key stays."""
     world.put(Family.DESIRED_NODE, ("web-1",), b'{"cordons": {"ann": "disk"}, "confirmed_detaches": {"old": 3}}')
-    world.ok("delete", "attachment", *(f"web-1/{volume}" for volume in VOLUMES))
+    world.ok("delete", "attachment", *(f"web-1/{volume}" for volume in VOLUMES), "--yes")
     assert confirmed(world) == dict.fromkeys(VOLUMES, 7)
     assert b"ann" in (world.value(Family.DESIRED_NODE, "web-1") or b"")
 
