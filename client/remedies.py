@@ -145,6 +145,10 @@ REMEDIES: dict[str, tuple[str, ...]] = {
         "else wish for it: brickctl apply -f - with kind: Volume, name: {volume}, spec: {{backend: …, size_gib: …}}",
     ),
     "VolumeNotWanted": ("wish for the volume again: brickctl apply -f the manifest of {volume}",),
+    "VolumeRefused": (
+        "correct the wish for the volume as the message says: brickctl explain {volume}",
+        "or name another volume in the attachment",
+    ),
     "VolumeNotReady": ("see what it waits for: brickctl explain {volume}",),
     "NameTaken": (
         "a retained volume has this name: match its backend and size (brickctl describe volume {volume}), or take another name",
