@@ -10,6 +10,7 @@ import click
 from client import confirming
 from client.asking import agree
 from client.exits import Exit, Misuse
+from client.forgetting import forget
 from client.known import Known, Reader
 from client.manifests import read, tell_unwished
 from client.names import Ref, not_found, refs
@@ -23,8 +24,9 @@ from schema.models import VolumeSpec, VolumeStatus
 FAMILY_OF = {
     "volume": Family.DESIRED_VOLUME,
     "attachment": Family.DESIRED_ATTACHMENT,
-    "node": Family.DESIRED_NODE,
 }
+"""What is deleted by deleting a wish."""
+FORGOTTEN = ("node", "backend")
 
 
 @click.command()
@@ -33,16 +35,21 @@ FAMILY_OF = {
 @click.option("--yes", is_flag=True, help="Do not ask before data is lost, or more than one is detached.")
 @click.pass_obj
 def delete(session: Session, objects: tuple[str, ...], files: tuple[str, ...], yes: bool) -> None:
-    """Take back wishes for volumes, attachments or nodes.
+    """Take back wishes for volumes or attachments; forget nodes or backends.
 
     \b
     brickctl delete attachment web-1/data
     brickctl delete volume data logs
     brickctl delete -f manifest.yaml
+    brickctl delete node old-host
+    brickctl delete backend once-tried
 
     A volume keeps its data unless its spec says on_delete: delete. Before data is lost, or more than one attachment is
-    taken back, it asks; in a script --yes has to say so. An attachment is detached once nothing uses the device. A node's
-    wish holds its cordons and drains: deleting it opens the node.
+    taken back, it asks; in a script --yes has to say so. An attachment is detached once nothing uses the device.
+
+    A node is forgotten, cordons and drains with it, once its daemon is off for good and it holds nothing; a backend once no
+    controller leads it and no volume is recorded on it. That takes the rights of an operator. A Node in a manifest is its
+    cordons and drains alone.
     """
     if bool(objects) == bool(files):
         raise Misuse("say what to delete: either KIND NAME... or -f FILE")
@@ -51,7 +58,13 @@ def delete(session: Session, objects: tuple[str, ...], files: tuple[str, ...], y
         wanted = [wish.key for wish in manifests.wishes]
         tell_unwished(manifests)
     else:
-        wanted = [Key(FAMILY_OF[each.kind], each.names) for each in refs(objects, tuple(FAMILY_OF))]
+        meant = refs(objects, (*FAMILY_OF, *FORGOTTEN))
+        wanted = [Key(FAMILY_OF[each.kind], each.names) for each in meant if each.kind in FAMILY_OF]
+        for each in meant:
+            if each.kind in FORGOTTEN:
+                forget(session, each)
+        if not wanted:
+            return
     reader = Reader(session.store, session.keyspace)
     volumes = [key.names for key in wanted if key.family is Family.DESIRED_VOLUME]
     beside = [Key(family, names) for family in (Family.VOLUME, Family.VERDICT_VOLUME) for names in volumes]

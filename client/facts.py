@@ -59,6 +59,8 @@ NODE_FAMILIES = (
     Family.FENCED,
     *PAIR_FAMILIES,
 )
+NODE_NAMING = tuple(family for family in NODE_FAMILIES if family not in (Family.FENCE, Family.FENCED))
+"""What makes a node one to list. Fences are never taken back: those of a node that was forgotten stay, and say nothing more."""
 
 
 # --- attachments ---------------------------------------------------------------------------------------------------------

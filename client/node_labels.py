@@ -63,7 +63,7 @@ def known_node(session: Session, node: str) -> Known:
     """Everything around a node. Raises NotFound where nothing speaks of it: a typo is no open, nor an empty, node."""
     reader = Reader(session.store, session.keyspace)
     known = facts.read_node(reader, node)
-    if node not in facts.names(known, *facts.NODE_FAMILIES) and not facts.left_on(known, node):
+    if node not in facts.names(known, *facts.NODE_NAMING) and not facts.left_on(known, node):
         raise not_found(Ref("node", (node,)), facts.names(reader.families(Family.NODE), Family.NODE))
     return known
 

@@ -116,6 +116,7 @@ REMEDIES: dict[str, tuple[str, ...]] = {
         "give {node} an identifier of its own (a cloned host keeps the original's), then restart its daemon:",
         "  iSCSI: echo InitiatorName=$(iscsi-iname) > /etc/iscsi/initiatorname.iscsi; systemctl restart iscsid brickwork-node",
         "  NVMe: nvme gen-hostnqn > /etc/nvme/hostnqn; uuidgen > /etc/nvme/hostid; systemctl restart brickwork-node",
+        "or was the other one retired? Forget it: brickctl delete node ITS-NAME",
     ),
     "DuplicateNode": (
         "a clone of {node}, most likely, or another host whose settings say node: {node}. It does nothing, and {node} works on",

@@ -214,9 +214,14 @@ class ControllerDaemon:
         if isinstance(key, Key) and key.family in VERDICT_OF.values() and shell.cache.get(path) is not None:
             return  # our own words: acting on them at once would undo the back-off that they tell of
         if isinstance(key, Key) and key.volume is None and key.family in _AROUND_NODE:
-            for family in (Family.DESIRED_ATTACHMENT, Family.CONNECTION):
-                for item in shell.cache.prefix(shell.keyspace.folder(family, key.names[0])):
-                    shell.queue.add(item.key.rsplit("/", 1)[1])
+            waiting = self._volumes.waiting_for(key.names[0]) if key.family is Family.NODE else ()
+            for node in (key.names[0], *waiting):
+                for family in (Family.DESIRED_ATTACHMENT, Family.CONNECTION):
+                    for item in shell.cache.prefix(shell.keyspace.folder(family, node)):
+                        shell.queue.add(item.key.rsplit("/", 1)[1])
+        if isinstance(key, Key) and key.family is Family.BACKEND and shell.cache.get(path) is None:
+            for item in shell.cache.prefix(shell.keyspace.folder(Family.DESIRED_VOLUME)):  # nobody serves it any more
+                shell.queue.add(item.key.rsplit("/", 1)[1])
         self._look_at(path, key)
 
     def _look_at(self, path: str, key: Key | Unparsable) -> None:

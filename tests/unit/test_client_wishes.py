@@ -47,7 +47,7 @@ def test_attach_does_not_change_a_mode() -> None:
         (("attach", "web-1", "data", "--label", "x"), "--label 'x': write NAME=VALUE"),
         (("attach", "web-1"), "Missing argument 'VOLUME'"),
         (("delete", "volume"), "which volume?"),
-        (("delete", "backend", "lvm"), "'backend' is no kind of object here; write one of volume, attachment, node"),
+        (("delete", "pool", "lvm"), "'pool' is no kind of object here; write one of volume, attachment, node, backend"),
         (("delete", "attachment", "web-1"), "write NODE/VOLUME, such as web-1/data"),
         (("delete",), "say what to delete"),
         (("delete", "volume", "a", "-f", "x"), "say what to delete"),
@@ -204,15 +204,6 @@ def test_delete_by_name_and_by_manifest() -> None:
     manifest = "kind: Volume\nname: data\nspec: {backend: lvm, size_gib: 1}\n---\nkind: Attachment\nnode: web-1\nvolume: data\n"
     world.wish()
     assert world.ok("delete", "-f", "-", stdin=manifest) == "attachment/web-1/data deleted\nvolume/data absent\n"
-
-
-def test_delete_node_removes_its_cordons() -> None:
-    """The node itself is its daemon's."""
-    world = World()
-    world.node()
-    world.put(Family.DESIRED_NODE, ("web-1",), b'{"cordons": {"ann": "disk"}}')
-    assert world.ok("delete", "node", "web-1") == "node/web-1 deleted\n"
-    assert world.value(Family.NODE, "web-1") is not None
 
 
 def test_what_the_roles_hide_is_not_absent() -> None:
