@@ -267,6 +267,8 @@ class Connection(Stored):
     size_gib: int | None = None
     """What the volume measured when this was written: where it grew, the node has to tell its device."""
     identity: str | None = None
+    rounded: bool = False
+    """`size_gib` is rounded up: an imported volume may have less than its last GiB."""
 
 
 class Intent(StrEnum):

@@ -6,8 +6,9 @@ claim is UNKNOWN, shown to users as `Uncertain`. The notes on disk outlive the p
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from reconciler.controllers.snapshot import Snapshot
 from reconciler.core.reading import drain_of
@@ -15,6 +16,8 @@ from reconciler.core.views import OnHost
 from reconciler.runtime.ports import Device, IdentityMismatch, Note, Notes, Target
 from schema.keys import Family, Key
 from schema.models import Claim, Connection
+
+GIB = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +63,20 @@ class Host:
         connection = snapshot.value(Key(Family.CONNECTION, (self._node, volume)), Connection)
         if note is not None:
             size_bytes = None if _grew(note, connection) else note.size_bytes
-            return Target(volume, note.conn_info, note.mode == "ro", size_bytes, note.identity)
+            others = self.others(volume) if note.details is None else {}
+            read_only, least_bytes = note.mode == "ro", note.least_bytes
+            return Target(volume, note.conn_info, read_only, size_bytes, note.identity, least_bytes, others)
         if connection is None or connection.conn_info is None:
             return None
-        return target_of(volume, connection)
+        return replace(target_of(volume, connection), others=self.others(volume))
+
+    def others(self, volume: str) -> dict[str, Mapping[str, Any]]:
+        """What is known of the devices of all other volumes that were verified here."""
+        return {name: note.details for name, note in list(self._noted.items()) if name != volume and note.details}
 
     def wanted(self, volume: str, connection: Connection) -> Target:
         """What to connect. A device that was here in this epoch must come back as the volume that it was (A34)."""
-        target, note = target_of(volume, connection), self._noted.get(volume)
+        target, note = replace(target_of(volume, connection), others=self.others(volume)), self._noted.get(volume)
         if target.identity is not None or note is None or note.epoch != connection.epoch:
             return target
         return replace(target, identity=(note.details or {}).get("identity") or note.identity)
@@ -110,5 +119,17 @@ def _grew(note: Note, connection: Connection | None) -> bool:
 
 def target_of(volume: str, connection: Connection) -> Target:
     return Target(
-        volume, connection.conn_info or {}, connection.mode == "ro", connection.size_bytes, connection.identity
+        volume,
+        connection.conn_info or {},
+        connection.mode == "ro",
+        connection.size_bytes,
+        connection.identity,
+        least_bytes(connection),
     )
+
+
+def least_bytes(connection: Connection) -> int | None:
+    """What the volume measures at least. One that was imported may lack a part of its last GiB."""
+    if connection.size_gib is None:
+        return None
+    return (connection.size_gib - 1) * GIB + 1 if connection.rounded else connection.size_gib * GIB

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from reconciler.controllers.conditions import ExtendFailed, device_fields, paths_missing, why_not
-from reconciler.controllers.host import Host, Known
+from reconciler.controllers.host import GIB, Host, Known, least_bytes
 from reconciler.controllers.missing_paths import MissingPaths
 from reconciler.controllers.snapshot import Conflict, Snapshot, Writer
 from reconciler.controllers.verdicts import rfc3339
@@ -19,6 +19,7 @@ from reconciler.runtime.ports import (
     Clock,
     Connector,
     Device,
+    DuplicateIdentity,
     IdentityMismatch,
     Note,
     PortError,
@@ -27,8 +28,6 @@ from reconciler.runtime.ports import (
 )
 from schema.keys import Family, Key
 from schema.models import AttachmentPhase, AttachmentSpec, AttachmentStatus, Claim, Condition, Connection
-
-GIB = 1 << 30
 
 
 class PathsNotAdded(Retryable):
@@ -152,7 +151,13 @@ class NodeSteps:
         self._host.write_note(note)
         self._failpoint("CONNECT:noted")
         self._host.doubt(volume)
-        device = self._connector.connect(target)
+        try:
+            device = self._connector.connect(target)
+        except DuplicateIdentity:
+            self._host.learn(
+                volume, Known(OnHost.ABSENT)
+            )  # all of it was taken back: to look again would end the back-off
+            raise
         self._failpoint("CONNECT:called")
         self._host.write_note(replace(note, details=device.details))
         self._host.learn(volume, Known(OnHost.PRESENT, device, looked_at_s=self._clock.now()))
@@ -193,7 +198,10 @@ class NodeSteps:
         except PortError as error:
             raise ExtendFailed(f"the volume grew, its device here did not yet: {error}") from error
         self._failpoint("EXTEND_DEVICE:called")
+        # A size need not be exact: what was accepted above is not called too small at the next look.
+        least = min(least_bytes(connection) or 0, device.size_bytes) or None
         told = replace(note, size_bytes=connection.size_bytes, size_gib=connection.size_gib, details=device.details)
+        told = replace(told, least_bytes=least)
         self._host.write_note(told)
         self._host.learn(volume, Known(OnHost.PRESENT, device, looked_at_s=self._clock.now()))
         self._commit_attached(step, volume, snapshot, device)
@@ -365,4 +373,5 @@ def _note(target: Target, connection: Connection) -> Note:
         size_bytes=connection.size_bytes,
         identity=target.identity,
         size_gib=connection.size_gib,
+        least_bytes=target.least_bytes,
     )

@@ -325,6 +325,7 @@ class VolumeSteps:
             size_bytes=reply.size_bytes,
             size_gib=work.record.size_gib,
             identity=reply.identity,
+            rounded=work.record.imported,
         )
         present = work.snapshot.value(work.connection_key, Connection)
         puts: Puts = [] if connection == present else [(work.connection_key, connection)]

@@ -23,6 +23,7 @@ Errors, each of one kind only, because the caller's answer depends on the kind a
     │   ├── Unsupported      this driver or host can't do that
     │   ├── Replaced         the store is not the one that it was
     │   └── IdentityMismatch the device is not the one that was promised
+    │       └── DuplicateIdentity the storage gives two volumes one identity
     ├── Busy                 the device is in use; carries by whom
     └── UnknownOutcome       it may or may not have happened: keep the intent, read back, repeat the idempotent call
 """
@@ -83,6 +84,10 @@ class Replaced(Terminal):
 
 class IdentityMismatch(Terminal):
     """A device appeared that is not the promised one (size, WWID, backing file). It was not published."""
+
+
+class DuplicateIdentity(IdentityMismatch):
+    """The storage gives two volumes one identity, and another of them is on this host already. Nothing of that one was touched."""
 
 
 class UnknownOutcome(PortError):
@@ -409,6 +414,10 @@ class Target:
     read_only: bool
     size_bytes: int | None
     identity: str | None
+    least_bytes: int | None = None
+    """A smaller device is another volume. It may be larger: arrays round up."""
+    others: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What this host has for other volumes: their devices' details, where this volume has not been verified here yet."""
 
 
 class Connector(Protocol):
@@ -420,7 +429,7 @@ class Connector(Protocol):
 
     def connect(self, target: Target) -> Device:
         """Connect, verify size and identity, enforce read-only, make the stable link. Raises IdentityMismatch, Retryable,
-        Terminal, UnknownOutcome."""
+        Terminal, UnknownOutcome; and DuplicateIdentity, after which nothing of this volume is left on the host."""
         ...
 
     def inspect(self, target: Target, details: Mapping[str, Any] | None) -> Device | None:
@@ -470,6 +479,8 @@ class Note:
     details: Mapping[str, Any] | None = None
     size_gib: int | None = None
     """Of the volume, as the connection told it last when the device was made or extended."""
+    least_bytes: int | None = None
+    """What the device must measure at least. None: not known, in notes of older versions."""
 
 
 class Notes(Protocol):

@@ -43,7 +43,7 @@ def _too_few(case: Case) -> Condition | None:
 
 
 def _mismatch(case: Case) -> Condition | None:
-    return case.complains_of("IdentityMismatch")
+    return case.complains_of("IdentityMismatch") or case.complains_of("DuplicateIdentity")
 
 
 def _drained(case: Case) -> Condition | None:

@@ -13,7 +13,16 @@ from typing import Protocol
 
 import pytest
 
-from reconciler.runtime.ports import Busy, Connector, Device, IdentityMismatch, Retryable, Target, Terminal
+from reconciler.runtime.ports import (
+    Busy,
+    Connector,
+    Device,
+    DuplicateIdentity,
+    IdentityMismatch,
+    Retryable,
+    Target,
+    Terminal,
+)
 
 
 class Rig(Protocol):
@@ -179,6 +188,32 @@ class ConnectorContract:
             rig.connector.inspect(promised, None)
         rig.connector.disconnect(promised, None)
         assert rig.connector.inspect(promised, None) is None
+
+    def test_a_device_that_is_smaller_than_its_volume_is_another_one(self, rig: Rig) -> None:
+        """F-D5: also where the driver tells no bytes. Larger it may be: arrays round up."""
+        target = replace(rig.volume("v"), size_bytes=None, identity=None)
+        device = rig.connector.connect(replace(target, least_bytes=1))
+        rig.connector.disconnect(target, device.details)
+        small = replace(target, least_bytes=device.size_bytes + 1)
+        with pytest.raises(IdentityMismatch):
+            rig.connector.connect(small)
+        assert rig.published() == []
+        with pytest.raises(IdentityMismatch):
+            rig.connector.inspect(small, None)
+
+    def test_an_identity_that_another_volume_has_here_is_refused(self, rig: Rig) -> None:
+        """F-D4. What came of the second is taken away again; the first is as it was."""
+        first, second = rig.volume("v"), replace(rig.volume("w"), identity=None)
+        kept = rig.connector.connect(first)
+        shown = rig.connector.connect(second)
+        rig.connector.disconnect(second, shown.details)
+        others = {"v": {**kept.details, "identity": shown.identity}}  # as if the storage had numbered both alike
+        with pytest.raises(DuplicateIdentity, match="v"):
+            rig.connector.connect(replace(second, others=others))
+        assert rig.connector.inspect(second, None) is None
+        assert rig.published() == ["v"]
+        rig.connector.disconnect(replace(second, others=others), None)
+        assert rig.connector.inspect(first, kept.details) == kept
 
     def test_a_promise_that_was_not_made_is_not_compared(self, rig: Rig) -> None:
         target = replace(rig.volume("v"), size_bytes=None, identity=None)

@@ -19,12 +19,17 @@ PROTOCOL = "fake"
 
 @dataclass
 class FakeVolume:
-    """A volume on the array. Its uid is also the identity that its devices tell."""
+    """A volume on the array. Its uid is also the identity that its devices tell, unless `wwid` says another."""
 
     uid: str
     size_gib: int
     written: list[str] = field(default_factory=list)
     """The tokens of all writes that landed, in order."""
+    wwid: str = ""
+
+    @property
+    def identity(self) -> str:
+        return self.wwid or self.uid
 
 
 class FakeArray:

@@ -213,7 +213,7 @@ class FakeBackend:
             volume.size_gib,
             conn_info={"driver_volume_type": PROTOCOL, "data": data},
             size_bytes=array.volume(volume.uid).size_gib * GIB if array.tells_size else None,
-            identity=volume.uid if array.tells_identity else None,
+            identity=array.volume(volume.uid).identity if array.tells_identity else None,
         )
 
     def _info(self) -> BackendInfo:

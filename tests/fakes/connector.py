@@ -11,7 +11,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from reconciler.runtime.ports import Busy, Device, IdentityMismatch, Retryable, Target, Terminal, Unsupported
+from reconciler.runtime.ports import (
+    Busy,
+    Device,
+    DuplicateIdentity,
+    IdentityMismatch,
+    Retryable,
+    Target,
+    Terminal,
+    Unsupported,
+)
 from tests.fakes.array import GIB, PROTOCOL
 from tests.fakes.child import FakeChild, Fault, Step
 from tests.fakes.clock import Process
@@ -53,9 +62,15 @@ class FakeConnector:
     def connect(self, target: Target) -> Device:
         def act(step: Step) -> Device:
             _check(target)
+            _refuse_shared_address(target)
             self._bring(target, step)
             step.between()
-            return self._publish(target, self._find(target, None), None, connecting=True)
+            found = self._find(target, None)
+            try:
+                return self._publish(target, found, None, connecting=True)
+            except DuplicateIdentity:
+                self._remove(found, flush=False)
+                raise
 
         return self._call("connect", act)
 
@@ -100,7 +115,7 @@ class FakeConnector:
             if not found:
                 raise Retryable(f"no device of volume {target.volume} is on this host")
             step.between()
-            told = self._publish(replace(target, size_bytes=None), found, details, connecting=False)
+            told = self._publish(replace(target, size_bytes=None, least_bytes=None), found, details, connecting=False)
             if target.size_bytes not in (None, told.size_bytes):
                 raise Retryable(f"{told.device} measures {told.size_bytes} bytes")
             return told
@@ -133,10 +148,10 @@ class FakeConnector:
         }
 
     def _find(self, target: Target, details: Mapping[str, Any] | None) -> list[FakeDevice]:
-        """By address and by identity, those with live paths first."""
-        address = address_of(target.conn_info)
-        wanted = {target.identity, (details or {}).get("identity")}
-        found = [each for each in self.host.devices.values() if each.address == address or each.uid in wanted]
+        """By address, those with live paths first. One that is elsewhere is another's, whatever its identity is."""
+        if _shared(target):
+            return []
+        found = [each for each in self.host.devices.values() if each.address == address_of(target.conn_info)]
         return sorted(found, key=lambda device: (not self.host.paths_live(device), device.number))
 
     def _bring(self, target: Target, step: Step) -> None:
@@ -177,6 +192,11 @@ class FakeConnector:
             self.host.links.pop(target.volume, None)
             raise IdentityMismatch(f"{mismatch}; it was not published")
         device = found[0]
+        for other, known in target.others.items():
+            if known.get("identity") == device.identity:
+                raise DuplicateIdentity(
+                    f"{target.volume} has the identity of {other}, which is here: {device.identity}"
+                )
         read_only = target.read_only or target.conn_info["data"].get("access_mode") == "ro"
         if read_only or connecting:
             device.read_only = read_only
@@ -185,11 +205,11 @@ class FakeConnector:
             path=f"{LINKS}/{target.volume}",
             device=device.path,
             size_bytes=device.size_gib * GIB,
-            identity=device.uid,
+            identity=device.identity,
             paths_live=self.host.paths_live(device),
             paths_total=self.host.paths_total,
             read_only=device.read_only,
-            details={"identity": device.uid},
+            details={"identity": device.identity, "address": list(device.address)},
         )
 
     def _take_away(self, target: Target, details: Mapping[str, Any] | None, step: Step, *, flush: bool) -> None:
@@ -243,6 +263,17 @@ def _check(target: Target) -> None:
         raise Unsupported(f"connections of type {target.conn_info.get('driver_volume_type')!r} are not supported")
 
 
+def _shared(target: Target) -> str | None:
+    """Another volume that is here through this one's address."""
+    address = list(address_of(target.conn_info))
+    return next((other for other, known in target.others.items() if known.get("address") == address), None)
+
+
+def _refuse_shared_address(target: Target) -> None:
+    if other := _shared(target):
+        raise DuplicateIdentity(f"{target.volume} has the address of {other}, which is here")
+
+
 def _holders(devices: list[FakeDevice]) -> list[str]:
     return [holder for device in devices for holder in device.holders]
 
@@ -253,8 +284,10 @@ def _mismatch(target: Target, found: list[FakeDevice], details: Mapping[str, Any
     expected = target.identity or (details or {}).get("identity")
     if target.size_bytes is not None and device.size_gib * GIB != target.size_bytes:
         return f"{device.path} measures {device.size_gib} GiB, but the volume has {target.size_bytes} bytes"
-    if expected and device.uid != expected:
-        return f"{device.path} is {device.uid}, but the volume is {expected}"
+    if target.least_bytes is not None and device.size_gib * GIB < target.least_bytes:
+        return f"{device.path} measures {device.size_gib} GiB, but the volume has {target.least_bytes} bytes at least"
+    if expected and device.identity != expected:
+        return f"{device.path} is {device.identity}, but the volume is {expected}"
     if others := {other.uid for other in found} - {device.uid}:
         return f"at the address of {device.path} is also {', '.join(sorted(others))}"
     return None

@@ -27,7 +27,7 @@ Address = tuple[str, int]
 
 @dataclass
 class FakeDevice:
-    """A block device. `uid`: of the volume that it showed when it appeared, and the identity that the kernel remembers."""
+    """A block device. `uid`: of the volume that it showed when it appeared; `identity`: what the kernel remembers of that."""
 
     number: int
     address: Address
@@ -39,6 +39,7 @@ class FakeDevice:
     paths: set[int]
     """The storage networks that it was logged in through. One that is down comes back by itself; others are `join`ed."""
     read_only: bool = False
+    identity: str = ""
     offline: bool = False
     """Cut off on this host: no write lands any more."""
     dirty: list[str] = field(default_factory=list)
@@ -106,6 +107,7 @@ class FakeHost:
                 self.audit.now(),
                 self._up(),
                 read_only,
+                volume.identity,
             )
         )
         self.devices[device.number] = device

@@ -68,6 +68,7 @@ def fail(params: Mapping[str, Any]) -> NoReturn:
     kinds: dict[str, BaseException] = {
         "Busy": ports.Busy("in use", ["mounted at /srv"]),
         "IdentityMismatch": ports.IdentityMismatch("another disk"),
+        "DuplicateIdentity": ports.DuplicateIdentity("two of one"),
         "ValueError": ValueError("seven"),
         "SystemExit": SystemExit(3),
         "KeyboardInterrupt": KeyboardInterrupt(),

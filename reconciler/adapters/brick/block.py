@@ -20,11 +20,12 @@ from reconciler.adapters.brick.identity import Identity
 from reconciler.adapters.brick.inquiry import Ask
 from reconciler.adapters.brick.library import OsBrick
 from reconciler.adapters.brick.links import Links
+from reconciler.adapters.brick.neighbours import Neighbours
 from reconciler.adapters.brick.portals import Portals
 from reconciler.adapters.brick.sysfs import Roots
 from reconciler.adapters.brick.usage import Hold, Usage
 from reconciler.adapters.brick.ways import Details, Found
-from reconciler.runtime.ports import Busy, IdentityMismatch, Retryable, Target, Terminal, Unsupported
+from reconciler.runtime.ports import Busy, DuplicateIdentity, IdentityMismatch, Retryable, Target, Terminal, Unsupported
 
 _BLKROSET = 0x125D
 _NO_DEVICE = "/dev/disk/by-path/none"
@@ -36,8 +37,11 @@ class Block:
 
     tells_openers = False
 
-    def __init__(self, roots: Roots, brick: OsBrick, links: Links, *, nvme_multipath: bool, ask: Ask) -> None:
+    def __init__(
+        self, roots: Roots, brick: OsBrick, links: Links, near: Neighbours, *, nvme_multipath: bool, ask: Ask
+    ) -> None:
         self._roots, self._brick, self._links, self._nvme_multipath = roots, brick, links, nvme_multipath
+        self._neighbours = near
         self._usage = Usage(roots)
         self._ask = ask
         self._answered: dict[str, frozenset[str]] = {}
@@ -49,9 +53,16 @@ class Block:
         """By address and by identity: either may have gone while the device has not."""
         known = details or {}
         names = set(locate.devices(self._roots, ways.protocol_of(target), ways.data_of(target)))
+        alike = set[str]()
         for wwid in filter(None, (target.identity, known.get("identity"))):
-            names |= set(identity.with_identity(self._roots, wwid))
-        return self._found(target, names, known)
+            alike |= set(identity.with_identity(self._roots, wwid)) - names
+        return self._found(target, names | {name for name in alike if self._may_be(target, name)}, known)
+
+    def _may_be(self, target: Target, name: str) -> bool:
+        """Whether a device that has the volume's identity may be its own: another volume can have the same one (F-D4). Not when the
+        kernel tells that it, or all that it is made of, is at another address."""
+        parts = set(sysfs.slaves(self._roots, name)) or {name}
+        return bool(parts - locate.elsewhere(self._roots, ways.protocol_of(target), ways.data_of(target), parts))
 
     def _found(self, target: Target, names: set[str], details: Details) -> Found | None:
         """The device that users get of these names: the multipath map over the paths, where there is one."""
@@ -61,7 +72,10 @@ class Block:
             for upper in (name, *sysfs.holders(self._roots, name))
             if sysfs.multipath_wwid(self._roots, upper)
         }
-        every = names.union(maps, *(sysfs.slaves(self._roots, name) for name in maps))
+        below = set[str]().union(*(sysfs.slaves(self._roots, name) for name in maps))
+        protocol, data = ways.protocol_of(target), ways.data_of(target)
+        strangers = locate.elsewhere(self._roots, protocol, data, below - names)
+        every = names | maps | below - strangers
         if not every:
             return None
         connected = sysfs.name_of(self._roots, details.get("device_info", {}).get("path", _NO_DEVICE))
@@ -70,19 +84,26 @@ class Block:
             "device_info": {"type": "block", "path": str(self._roots.node(device))},
             "use_multipath": bool(maps),
             "identity": identity.of_device(self._roots, device).main,
+            "addresses": sorted(locate.addresses(protocol, data)),
             **details,
         }
-        expected = locate.paths_expected(
-            ways.protocol_of(target), ways.data_of(target), multipath=complete["use_multipath"]
-        )
-        return Found(device, tuple(sorted(every - {device})), complete, expected)
+        expected = locate.paths_expected(protocol, data, multipath=complete["use_multipath"])
+        return Found(device, tuple(sorted(every - {device})), complete, expected, tuple(sorted(strangers)))
+
+    def identity(self, target: Target, found: Found) -> Identity:
+        return identity.of_device(self._roots, found.device)
 
     def verify(self, target: Target, found: Found) -> Identity:
         """Where the driver promised no identity, the one that was found at connect must stay."""
         device = f"/dev/{found.device}"
         expected = target.identity or found.details.get("identity")
-        seen = identity.of_device(self._roots, found.device)
-        identity.verify(seen, device, size_bytes=target.size_bytes, expected=expected)
+        seen = self.identity(target, found)
+        if found.strangers:
+            raise DuplicateIdentity(
+                f"{device} goes through /dev/{found.strangers[0]} as well, which is at an address of its own: the storage gives"
+                f" two volumes one identity, {seen.main}, and multipathd made one device of them; not published"
+            )
+        identity.verify(seen, device, size_bytes=target.size_bytes, expected=expected, least_bytes=target.least_bytes)
         for member in found.members:
             other = identity.of_device(self._roots, member)
             if seen.spellings and other.spellings and not seen.spellings & other.spellings:
@@ -188,6 +209,11 @@ class Block:
         to life with the old size and identity, and os-brick would return it. Nothing is flushed into what answers there now.
         """
         present = self.find(target, None)
+        if present is not None and (owner := self._neighbours.owner(target, self.identity(target, present))):
+            raise DuplicateIdentity(
+                f"/dev/{present.device} is at the address of volume {target.volume}, and has the identity of {owner},"
+                f" which is here; {target.volume} was not connected"
+            )
         if present is None or ways.protocol_of(target) not in locate.SCSI or self._trusted(target, present):
             return present
         self._links.withdraw(target.volume)
@@ -288,6 +314,18 @@ class Block:
         for name in (found.device, *found.members) if found else ():
             if sysfs.multipath_wwid(self._roots, name) and not sysfs.slaves(self._roots, name):
                 self._drop_map(name)
+
+    def take_back(self, target: Target) -> None:
+        """Without os-brick, which would flush and remove the map: that is the other volume's, and works on without this path."""
+        protocol, data = ways.protocol_of(target), ways.data_of(target)
+        for name in locate.devices(self._roots, protocol, data, exact=True):
+            if name.startswith("sd"):
+                with contextlib.suppress(OSError):
+                    (self._roots.block(name) / "device" / "delete").write_text("1\n")
+        if protocol != "fibre_channel":  # there is no session that only this volume needed
+            self._brick.disconnect(protocol, data, {"type": "block", "path": _NO_DEVICE}, multipath=False, force=True)
+        if left := locate.devices(self._roots, protocol, data, exact=True):
+            raise Retryable(f"/dev/{left[0]}, which looks like another volume's, did not go away")
 
     def _drop_map(self, name: str) -> None:
         """A map whose paths are all gone, which os-brick forgets. The kernel refuses when somebody has it open."""

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from reconciler.adapters.brick import loop, mounts, sysfs, tools, ways
+from reconciler.adapters.brick import identity, loop, mounts, sysfs, tools, ways
 from reconciler.adapters.brick.identity import Identity, canonical
 from reconciler.adapters.brick.library import REMOTE_FS, OsBrick
 from reconciler.adapters.brick.links import Links
@@ -47,7 +47,7 @@ class Files:
     def find(self, target: Target, details: Details | None) -> Found | None:
         path = self._path(target)
         tagged = self._loops.tagged(self._tag(target), path.name if path else None)
-        return self._found(tagged[0], path) if tagged else None
+        return self._found(target, tagged[0], path) if tagged else None
 
     def bring(self, target: Target) -> Found:
         ways.refuse_encrypted(target)
@@ -70,7 +70,7 @@ class Files:
                 raise kind(
                     f"{path} does not exist on this host, so volume {target.volume} can't be attached here"
                 ) from error
-        return self._found(made, path)
+        return self._found(target, made, path)
 
     def portals_back(self, target: Target, found: Found) -> Sequence[str]:
         """A loop device has one path: its file."""
@@ -92,16 +92,22 @@ class Files:
                 f"{device} is not backed by {path} as it is now: the file was deleted or replaced, or its share unmounted"
             )
         size = sysfs.size_bytes(self._roots, found.device)
-        if target.size_bytes is not None and size != target.size_bytes:
-            raise IdentityMismatch(
-                f"{device} measures {size} bytes, but the volume has {target.size_bytes}; it was not published"
-            )
+        identity.verify_size(size or 0, device, target.size_bytes, target.least_bytes)
         if target.identity and not self._same(target.identity, path, _remote(target)):
             raise IdentityMismatch(
                 f"{device} is backed by {path}, but the volume is {target.identity}; it was not published"
             )
-        main = f"{ways.data_of(target)['export']}/{path.name}" if _remote(target) else str(path)
-        return Identity(size or 0, main, frozenset({canonical(main)}))
+        return self.identity(target, found)
+
+    def identity(self, target: Target, found: Found) -> Identity:
+        main = self._name(target, self._path(target))
+        return Identity(sysfs.size_bytes(self._roots, found.device) or 0, main, frozenset({canonical(main)}))
+
+    def _name(self, target: Target, path: Path | None) -> str:
+        """The file, as all hosts would call it."""
+        if path is None:
+            return ""
+        return f"{ways.data_of(target)['export']}/{path.name}" if _remote(target) else str(path)
 
     def changed(self, found: Found) -> bool:
         """A loop device keeps the file that it was made with."""
@@ -115,6 +121,19 @@ class Files:
 
     def cut(self, found: Found) -> None:
         """A loop device can't be made to lose writes. While nobody has it open it holds none: the last close wrote them."""
+
+    def take_back(self, target: Target) -> None:
+        """Its own loop device, over a file that another volume has as well."""
+        found = self.find(target, None)
+        if found is None:
+            return
+        try:
+            with Hold(self._roots, self._usage, found.device, look=False) as hold:
+                self._clear(found.device, self._tag(target), hold)
+        except (Busy, StillOpen) as error:
+            raise Retryable(
+                f"/dev/{found.device} has another volume's file, and somebody has it open: {error}"
+            ) from error
 
     def remove(self, target: Target, details: Details, found: Found | None, hold: Hold | None, *, flush: bool) -> None:
         if found and hold:
@@ -166,8 +185,8 @@ class Files:
     def _tag(self, target: Target) -> str:
         return loop.tag(self._owner, target.volume)
 
-    def _found(self, device: loop.Loop, path: Path | None) -> Found:
-        return Found(device.name, details={"file": str(path)})
+    def _found(self, target: Target, device: loop.Loop, path: Path | None) -> Found:
+        return Found(device.name, details={"file": str(path), "identity": self._name(target, path)})
 
     def _discard(self, target: Target, made: loop.Loop) -> None:
         """A device of an earlier attachment in another mode. Raises Terminal when it is in use."""

@@ -18,12 +18,22 @@ from reconciler.adapters.brick.files import Files
 from reconciler.adapters.brick.inquiry import Ask
 from reconciler.adapters.brick.library import OsBrick
 from reconciler.adapters.brick.links import Links
+from reconciler.adapters.brick.neighbours import Neighbours
 from reconciler.adapters.brick.noop import Noop
 from reconciler.adapters.brick.settings import ConnectorSettings
 from reconciler.adapters.brick.sysfs import Roots
 from reconciler.adapters.brick.usage import Hold, Usage
 from reconciler.adapters.brick.ways import Details, Found, StillOpen, Way
-from reconciler.runtime.ports import Busy, Device, IdentityMismatch, Retryable, Target, Terminal, Unsupported
+from reconciler.runtime.ports import (
+    Busy,
+    Device,
+    DuplicateIdentity,
+    IdentityMismatch,
+    Retryable,
+    Target,
+    Terminal,
+    Unsupported,
+)
 
 _KEPT_S, _INTERVAL_S = 1.0, 0.005
 """How long to bear somebody who has a device open and is not to be found: most likely just looking at it."""
@@ -55,7 +65,10 @@ class Host:
         self._links = Links(settings.link_folder, settings.owner)
         self._usage = Usage(self._roots)
         self._files: Way = Files(settings.owner, self._roots, self._brick, self._links)
-        self._block: Way = Block(self._roots, self._brick, self._links, nvme_multipath=settings.multipath, ask=ask)
+        self._neighbours = Neighbours()
+        self._block: Way = Block(
+            self._roots, self._brick, self._links, self._neighbours, nvme_multipath=settings.multipath, ask=ask
+        )
         self._noop = Noop(settings)
 
     def properties(self) -> Mapping[str, Any]:
@@ -68,7 +81,13 @@ class Host:
         way = self._way(target)
         self._links.own()
         with self._no_link_unless_verified(target):
-            return self._device(way, target, way.bring(target), connecting=True)
+            self._neighbours.check_promise(target)
+            found = way.bring(target)
+            try:
+                return self._device(way, target, found, connecting=True)
+            except DuplicateIdentity:
+                way.take_back(target)
+                raise
 
     def inspect(self, target: Target, details: Details | None) -> Device | None:
         """Looks at the device. What it changes is the link, when that tells a lie, and a lost read-only flag."""
@@ -107,7 +126,7 @@ class Host:
             raise Retryable(f"no device of volume {target.volume} is on this host")
         way.extend(target, found)
         with self._no_link_unless_verified(target):
-            device = self._device(way, replace(target, size_bytes=None), found, connecting=False)
+            device = self._device(way, replace(target, size_bytes=None, least_bytes=None), found, connecting=False)
         if target.size_bytes not in (None, device.size_bytes):
             raise Retryable(f"{device.device} measures {device.size_bytes} bytes, and the volume {target.size_bytes}")
         return device
@@ -118,7 +137,12 @@ class Host:
         if _never_begun(target, details):
             return None
         way = self._way(target)
+        if self._neighbours.is_at_its_address(target):
+            return self._links.withdraw(target.volume)
         found = way.find(target, details)
+        if found is not None and self._is_others(way, target, found):
+            self._links.withdraw(target.volume)
+            return way.take_back(target)
         if found is None:
             self._links.withdraw(target.volume)
             way.remove(target, details or {}, None, None, flush=flush)
@@ -126,7 +150,14 @@ class Host:
             self._take_away(way, target, found, flush=flush)
         if left := way.find(target, details):
             raise Retryable(f"/dev/{left.device} is still there after it was disconnected; the volume is not released")
+        self._neighbours.forget(target.volume)
         return None
+
+    def _is_others(self, way: Way, target: Target, found: Found) -> bool:
+        """Whether what was found for a volume that was never verified here is another one's."""
+        if not target.others:
+            return False
+        return bool(found.strangers) or self._neighbours.owner(target, way.identity(target, found)) is not None
 
     def _take_away(self, way: Way, target: Target, found: Found, *, flush: bool) -> None:
         live = paths.count(self._roots, found.device)[0]
@@ -164,6 +195,7 @@ class Host:
     def _device(self, way: Way, target: Target, found: Found, *, connecting: bool) -> Device:
         """The device as the port describes it: verified, read-only where it must be, and published (A34)."""
         seen = way.verify(target, found)
+        self._neighbours.take(target, seen)
         wanted = ways.read_only(target)
         if wanted or connecting:  # what is found read-only later is only told
             self._set_read_only(target, found, wanted)

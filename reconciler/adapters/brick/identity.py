@@ -58,16 +58,38 @@ def with_identity(roots: Roots, identity: str) -> list[str]:
     return [name for name in sysfs.disks(roots) if wanted in of_device(roots, name).spellings] if wanted else []
 
 
-def verify(found: Identity, device: str, *, size_bytes: int | None, expected: str | None) -> None:
+def verify(
+    found: Identity, device: str, *, size_bytes: int | None, expected: str | None, least_bytes: int | None = None
+) -> None:
     """Compare a device with what was promised; a promise that was not made is not compared. Raises IdentityMismatch."""
-    if size_bytes is not None and found.size_bytes != size_bytes:
-        raise IdentityMismatch(
-            f"{device} measures {found.size_bytes} bytes, but the volume has {size_bytes}; it was not published"
-        )
+    verify_size(found.size_bytes, device, size_bytes, least_bytes)
     if expected and canonical(expected) not in found.spellings:
         raise IdentityMismatch(
             f"{device} is {found.main or 'a device without identity'}, but the volume is {expected}; it was not published"
         )
+
+
+def verify_size(measured: int, device: str, size_bytes: int | None, least_bytes: int | None) -> None:
+    """Raises IdentityMismatch for a device that can't be the volume for its size."""
+    if size_bytes is not None and measured != size_bytes:
+        raise IdentityMismatch(
+            f"{device} measures {measured} bytes, but the volume has {size_bytes}; it was not published"
+        )
+    if least_bytes is not None and measured < least_bytes:
+        raise IdentityMismatch(
+            f"{device} measures {measured} bytes, but the volume has {least_bytes} at least; it was not published"
+        )
+
+
+def is_shown(identity: str, spellings: frozenset[str]) -> bool:
+    """Whether a device with these spellings could be taken for one of that identity, by people or by multipathd.
+
+    A text proves nothing beside world-wide numbers: a vendor may give all its volumes the same one.
+    """
+    wanted = canonical(identity)
+    if not _is_number(wanted) and any(map(_is_number, spellings)):
+        return False
+    return bool(wanted) and wanted in spellings
 
 
 def differ(one: frozenset[str], other: frozenset[str]) -> bool:

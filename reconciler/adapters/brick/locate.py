@@ -1,13 +1,14 @@
 """Where in sysfs the devices of a connection are, whatever udev has made of them.
 
 Sessions and links come and go, and by-path links lie while udev is busy; sysfs is what the kernel has. Portals are ignored on
-purpose: the same logical unit of the same target through another portal is the same volume, and a leftover of it as well.
+purpose: the same logical unit of the same target through another portal is the same volume, and a leftover of it as well. They
+count only where it may be another volume with the same identity (`exact`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,49 @@ _FLAT_SPACE = 16384
 Data = Mapping[str, Any]
 
 
-def devices(roots: Roots, protocol: str, data: Data) -> list[str]:
+def devices(roots: Roots, protocol: str, data: Data, *, exact: bool = False) -> list[str]:
     """The kernel's names of a connection's devices, without maps on top of them, for one of `PROTOCOLS`."""
     if protocol in ISCSI:
-        return _iscsi(roots, data)
+        return _iscsi(roots, data, exact)
     if protocol == "fibre_channel":
         return _fibre_channel(roots, data)
     if protocol in NVME:
         return _nvme(roots, data)
     return _rbd(roots, data)
+
+
+def elsewhere(roots: Roots, protocol: str, data: Data, names: Iterable[str]) -> set[str]:
+    """Those disks that are known to be at an address that is not this connection's, whatever they say of themselves."""
+    asked = set(names) - set(devices(roots, protocol, data))
+    if not asked:
+        return set()
+    nvme = {
+        name for name in asked if _NAMESPACE.fullmatch(name) and sysfs.text(roots.block(name) / "device" / "subsysnqn")
+    }
+    return nvme | asked & _addressed_disks(roots)
+
+
+def _addressed_disks(roots: Roots) -> set[str]:
+    """All disks behind a session or a port: of these the kernel tells where they are."""
+    found = set()
+    for kind in ("iscsi_session", "fc_transport"):
+        folder = roots.sys / "class" / kind
+        pattern = "target*/*:*:*:*" if kind == "iscsi_session" else "*:*:*:*"
+        for name in sysfs.names(folder):
+            found |= _disks(folder / name / "device", pattern)
+    return found
+
+
+def addresses(protocol: str, data: Data) -> frozenset[str]:
+    """Where the connection says that its logical unit is, in a form that can be compared. Empty where that names no single one."""
+    if protocol in ISCSI:
+        portals = [_plain(str(each)) for each in data.get("target_portals") or [data.get("target_portal", "")]]
+        names = data.get("target_iqns") or [data.get("target_iqn", "")]
+        luns = data.get("target_luns") or [data.get("target_lun", 0)] * len(portals)
+        return frozenset(f"{portal} {iqn} {lun}" for portal, iqn, lun in zip(portals, names, luns, strict=False))
+    if protocol == "fibre_channel":
+        return frozenset(f"{wwn} {lun}" for wwn, lun in _ports(data))
+    return frozenset()
 
 
 def paths_expected(protocol: str, data: Data, multipath: bool) -> int:
@@ -72,12 +107,15 @@ def _plain(portal: str) -> str:
     return portal.replace("[", "").replace("]", "").lower()
 
 
-def _iscsi(roots: Roots, data: Data) -> list[str]:
+def _iscsi(roots: Roots, data: Data, exact: bool) -> list[str]:
     targets = iqns(data)
     luns = data.get("target_luns") or [data.get("target_lun", 0)] * len(targets)
+    portals = {_plain(str(each)) for each in data.get("target_portals") or [data.get("target_portal", "")]}
     found = set()
     for iqn, lun in zip(targets, luns, strict=False):
         for session in _sessions(roots, [iqn]):
+            if exact and _portal_of(session) not in {None, *portals}:
+                continue
             found |= _disks(session / "device", f"target*/*:*:*:{_addressed(lun, data)}")
     return sorted(found)
 
@@ -88,19 +126,23 @@ def _sessions(roots: Roots, targets: list[str]) -> list[Path]:
 
 
 def _fibre_channel(roots: Roots, data: Data) -> list[str]:
+    folder = roots.sys / "class" / "fc_transport"
+    found = set()
+    for wwn, lun in _ports(data):
+        for target in sysfs.names(folder):
+            if (sysfs.text(folder / target / "port_name") or "").removeprefix("0x") == wwn:
+                found |= _disks(folder / target / "device", f"*:*:*:{_addressed(lun, data)}")
+    return sorted(found)
+
+
+def _ports(data: Data) -> Iterator[tuple[str, Any]]:
+    """The storage's ports of a Fibre Channel connection, and its LUN behind each."""
     named = data.get("target_wwns") or data.get("target_wwn") or []
     wwns = [named] if isinstance(named, str) else list(named)
     luns = data.get("target_luns") or [data.get("target_lun", 0)]
     luns = luns * len(wwns) if len(luns) == 1 else luns
-    folder = roots.sys / "class" / "fc_transport"
-    found = set()
     for wwn, lun in zip(wwns, luns, strict=False):
-        for target in sysfs.names(folder):
-            if (sysfs.text(folder / target / "port_name") or "").removeprefix("0x") == str(wwn).lower().removeprefix(
-                "0x"
-            ):
-                found |= _disks(folder / target / "device", f"*:*:*:{_addressed(lun, data)}")
-    return sorted(found)
+        yield str(wwn).lower().removeprefix("0x"), lun
 
 
 def _disks(device: Path, pattern: str) -> set[str]:

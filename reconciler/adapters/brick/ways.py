@@ -25,6 +25,8 @@ class Found:
     """What a later disconnect needs."""
     paths_expected: int = 0
     """How many paths the connection promised; 0: it does not say."""
+    strangers: tuple[str, ...] = ()
+    """Paths of its map that are not this connection's. Nothing is done with them."""
 
 
 class StillOpen(Exception):
@@ -53,6 +55,10 @@ class Way(Protocol):
         """Connect through the portals that answer now. What is here of the device stays as it is."""
         ...
 
+    def identity(self, target: Target, found: Found) -> Identity:
+        """What the device is, the promised one or not."""
+        ...
+
     def verify(self, target: Target, found: Found) -> Identity:
         """Raises IdentityMismatch when it is not the promised one."""
         ...
@@ -71,6 +77,11 @@ class Way(Protocol):
 
     def cut(self, found: Found) -> None:
         """See to it that no write of this host lands any more, where the host can do that."""
+        ...
+
+    def take_back(self, target: Target) -> None:
+        """Take away what is at exactly this connection's address, of a volume that nobody used: its device looks like another
+        volume's, of which nothing is touched. Raises Retryable while something is left."""
         ...
 
     def remove(self, target: Target, details: Details, found: Found | None, hold: Hold | None, *, flush: bool) -> None:
