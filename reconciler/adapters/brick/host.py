@@ -194,6 +194,7 @@ class Host:
 
     def _device(self, way: Way, target: Target, found: Found, *, connecting: bool) -> Device:
         """The device as the port describes it: verified, read-only where it must be, and published (A34)."""
+        self._neighbours.check(target, way.identity(target, found))
         seen = way.verify(target, found)
         self._neighbours.take(target, seen)
         wanted = ways.read_only(target)

@@ -48,6 +48,11 @@ class Neighbours:
             if shared := address & frozenset(details.get("addresses", ())):
                 yield volume, min(shared)
 
+    def check(self, target: Target, seen: Identity) -> None:
+        """Raises DuplicateIdentity for a device that has another volume's identity."""
+        with self._lock:
+            self._refuse(target, seen.spellings, "was not published")
+
     def take(self, target: Target, seen: Identity) -> None:
         """The identity is this volume's from now on. Raises DuplicateIdentity when it is another's."""
         with self._lock:

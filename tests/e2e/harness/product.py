@@ -124,14 +124,14 @@ class Brickwork:
         }
         self._start(self.topology.ctl, CONTROLLER, settings)
 
-    def start_node(self, guest: Guest, failpoint: str = "") -> None:
+    def start_node(self, guest: Guest, failpoint: str = "", *, multipath: bool = True) -> None:
         """Start the node daemon, if it does not run. With a failpoint it kills itself there (see docs/DEVELOPING.md)."""
         if self._runs(guest, NODE):
             return
         settings = self._common("node") | {
             "node": guest.name,
             "my_ip": guest.address(Lan.STORAGE_A),
-            "multipath": True,
+            "multipath": multipath,
             "deadlines_s": {"start": 300, "properties": 300, "inspect": 180},
         }
         if failpoint:
