@@ -1,5 +1,5 @@
 # Everything a developer or CI does, each in one command. The first one on a fresh machine sets up what it needs.
-.PHONY: help setup demo demo-iscsi test test-all test-fast check e2e e2e-all e2e-long crash chaos bench sim mutants drivers clean
+.PHONY: help setup demo demo-iscsi test test-all test-fast test-setup fresh check e2e e2e-all e2e-long crash chaos bench sim mutants drivers clean
 .DEFAULT_GOAL := help
 PYTEST := .venv/bin/python -m pytest
 PARALLEL := -n 3 --dist loadfile # for two cores: many tests wait for processes of their own; a file stays on one worker
@@ -25,6 +25,12 @@ test-all: setup ## the same with those marked long: before an issue ends
 
 test-fast: setup ## tests of less than a minute altogether
 	$(PYTEST) $(PARALLEL) --ignore=tests/e2e --ignore=tests/crash -m 'not slow and not long' $(ARGS)
+
+test-setup: setup ## the same, and those that call the programs that set-up brings
+	$(PYTEST) $(PARALLEL) --ignore=tests/e2e --ignore=tests/crash -m '(not slow or setup) and not long' $(ARGS)
+
+fresh: ## make demo and make test in a bare Debian 12, from a fresh clone of HEAD (needs root; TEST=test-setup: quicker)
+	@tools/fresh demo $(or $(TEST),test)
 
 check: setup ## style, types, architecture, documentation
 	.venv/bin/ruff check . && .venv/bin/ruff format --check .

@@ -13,7 +13,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from schema.bounds import Named, Told
 from schema.keys import NAME_PATTERN
 
 Name = Annotated[str, StringConstraints(pattern=f"^{NAME_PATTERN.pattern}$")]
@@ -148,7 +147,7 @@ class Condition(Stored):
     type: str
     status: ConditionStatus
     reason: str
-    message: Told
+    message: str
     since: str
     observed_generation: int = 0
 
@@ -185,8 +184,8 @@ class AttachmentStatus(Stored):
 class Orphan(Stored):
     """An export at the array that no record explains: of which volume (its uid), and whom it lets in, as far as is known."""
 
-    uid: Named
-    client: Named | None = None
+    uid: str
+    client: str | None = None
     volume: str | None = None
 
 
@@ -195,12 +194,11 @@ class BackendStatus(Stored):
 
     ready: bool
     reason: str = "Ready"
-    message: Told = ""
+    message: str = ""
     driver: str
     protocol: str | None = None
     capabilities: JsonObject = {}
     capacity: JsonObject = {}
-    """The first pools by name, `pools_left_out`: how many more there are, and `total_gib`, `free_gib` of all together."""
     orphan_exports: int = 0
     """How many exports the last audit found that no record explains. Reported, never touched."""
     orphans: tuple[Orphan, ...] = ()

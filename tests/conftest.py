@@ -1,7 +1,8 @@
 """Makes `tests` importable from wherever pytest is started, and the etcd fixtures known to every test."""
 
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,3 +27,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "integration" in item.path.parts or item.path.name in REAL_PROCESSES:
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With BRICKWORK_TESTS_REQUIRED set (`make fresh`) a skip is a failure: it would hide what set-up does not bring (F-T1)."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("BRICKWORK_TESTS_REQUIRED"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, and BRICKWORK_TESTS_REQUIRED is set: {report.longreprtext}"
+    return report

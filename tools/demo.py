@@ -192,6 +192,9 @@ def main() -> int:
     if os.geteuid() != 0:
         print("demo: it attaches loop devices, which takes root: sudo make demo", file=sys.stderr)
         return 1
+    if not Path("/dev/loop-control").exists():
+        print("demo: there is no /dev/loop-control: modprobe loop; a container has to be given it", file=sys.stderr)
+        return 1
     state = Path(os.environ.get("BRICKWORK_STATE") or ".state").absolute()
     state.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="demo-", dir=state))

@@ -30,7 +30,6 @@ from reconciler.runtime.ports import (
     UnknownOutcome,
     VolumeData,
 )
-from schema.capacity import in_brief
 from schema.keys import Family, Key, Keyspace
 from schema.models import BackendStatus, Record
 
@@ -300,7 +299,7 @@ class Keeper:
             driver=info.driver,
             protocol=info.protocol,
             capabilities=dict(info.capabilities),
-            capacity=in_brief(info.capacity),
+            capacity=dict(info.capacity),
             orphan_exports=len(self.audit.orphans),
             orphans=self.audit.told(),
             controller=self._controller,

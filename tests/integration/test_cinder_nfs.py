@@ -1,8 +1,8 @@
 """Cinder's own NFS driver, whole life cycle, across two worker processes that share nothing but the stored models.
 
 No NFS server is needed: the driver takes a share for mounted when ``/proc/mounts`` says so, and a tmpfs can be mounted under
-any device name. It needs root (to mount), `qemu-img` (the driver calls it) and `mount.nfs` (the driver looks for it):
-``apt-get install qemu-utils nfs-common``.
+any device name. It needs root (to mount), `qemu-img` (the driver calls it) and `mount.nfs` (the driver looks for it), which
+`make setup` brings.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import pytest
 from reconciler.adapters.cinder.backend import CinderBackend
 from reconciler.runtime.ports import Retryable
 from tests.integration.cinder_backends import HOLDER, OTHER_UID, UID, Backends, backends, volume
+from tests.integration.etcd_fixture import STATE
 
 __all__ = ["backends"]
 
@@ -31,13 +32,15 @@ SHARE = "127.0.0.1:/export"
 
 
 @pytest.fixture
-def share(tmp_path: Path) -> Iterator[Path]:
+def share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The mounted share."""
     if os.geteuid() != 0:
         pytest.fail("this test mounts a tmpfs: run it as root")
-    for tool, package in (("qemu-img", "qemu-utils"), ("mount.nfs", "nfs-common")):
+    unpacked = STATE / "packages"
+    monkeypatch.setenv("PATH", f"{os.environ['PATH']}:{unpacked / 'sbin'}:{unpacked / 'usr/sbin'}")
+    for tool in ("qemu-img", "mount.nfs"):
         if shutil.which(tool) is None:
-            pytest.fail(f"Cinder's NFS driver needs {tool}: apt-get install {package}")
+            pytest.fail(f"Cinder's NFS driver needs {tool}: make setup")
     folder = tmp_path / "mnt" / hashlib.md5(SHARE.encode(), usedforsecurity=False).hexdigest()
     folder.mkdir(parents=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8G", SHARE, folder], check=True)
@@ -64,6 +67,7 @@ def opened(backends: Backends, options: dict[str, Any], *volumes: Any) -> Cinder
     return backend
 
 
+@pytest.mark.setup
 def test_a_life_across_two_processes(backends: Backends, options: dict[str, Any], share: Path) -> None:
     wanted = "qcow2" if options["nfs_qcow2_volumes"] else "raw"
     first = opened(backends, options)

@@ -95,8 +95,7 @@ def may_write(role: str, family: Family, node: str) -> bool:
         case "user":
             return family.writer is Writer.USER
         case "operator":
-            forgets = (Family.NODE, Family.BACKEND)
-            return family.writer in (Writer.USER, Writer.OPERATOR) or family in forgets
+            return family.writer in (Writer.USER, Writer.OPERATOR)
         case "fence-agent":
             return family.writer is Writer.OPERATOR
     return family.writer is Writer.NODE and node == OWN

@@ -252,6 +252,7 @@ def test_a_file_whose_name_looks_deleted_is_just_a_name(host: Host, folder: Path
 # --- in use
 
 
+@pytest.mark.setup
 def test_a_mounted_device_is_busy_and_what_was_written_is_kept(host: Host, target: Target, folder: Path) -> None:
     device = host.connect(target)
     run("mkfs.ext4", "-q", device.path)

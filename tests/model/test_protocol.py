@@ -127,7 +127,7 @@ def test_it_holds_under_more(load: Load) -> None:
     holds(load)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(os.environ.get("BRICKWORK_MODEL") != "full", reason="set BRICKWORK_MODEL=full")
 @pytest.mark.parametrize("load", FULL.values(), ids=FULL)
 def test_it_holds_in_full(load: Load) -> None:
