@@ -8,9 +8,11 @@ from collections.abc import Iterable
 import click
 
 from client import confirming
-from client.exits import Exit, Misuse, Unmet
+from client.asking import agree
+from client.exits import Exit, Misuse
+from client.forgetting import forget
 from client.known import Known, Reader
-from client.manifests import read
+from client.manifests import read, tell_unwished
 from client.names import Ref, not_found, refs
 from client.session import Session
 from client.writing import Change, label, write
@@ -22,33 +24,47 @@ from schema.models import VolumeSpec, VolumeStatus
 FAMILY_OF = {
     "volume": Family.DESIRED_VOLUME,
     "attachment": Family.DESIRED_ATTACHMENT,
-    "node": Family.DESIRED_NODE,
 }
+"""What is deleted by deleting a wish."""
+FORGOTTEN = ("node", "backend")
 
 
 @click.command()
 @click.argument("objects", nargs=-1, metavar="[KIND NAME...]")
 @click.option("-f", "--filename", "files", multiple=True, metavar="FILE", help="Delete what this manifest names, or -.")
-@click.option("--yes", is_flag=True, help="Do not ask before data is lost.")
+@click.option("--yes", is_flag=True, help="Do not ask before data is lost, or more than one is detached.")
 @click.pass_obj
 def delete(session: Session, objects: tuple[str, ...], files: tuple[str, ...], yes: bool) -> None:
-    """Take back wishes for volumes, attachments or nodes.
+    """Take back wishes for volumes or attachments; forget nodes or backends.
 
     \b
     brickctl delete attachment web-1/data
     brickctl delete volume data logs
     brickctl delete -f manifest.yaml
+    brickctl delete node old-host
+    brickctl delete backend once-tried
 
-    A volume keeps its data unless its spec says on_delete: delete; then it is asked for on a terminal, or --yes says so. An
-    attachment is detached once nothing uses the device. A node's wish holds its cordons and drains: deleting it opens
-    the node.
+    A volume keeps its data unless its spec says on_delete: delete. Before data is lost, or more than one attachment is
+    taken back, it asks; in a script --yes has to say so. An attachment is detached once nothing uses the device.
+
+    A node is forgotten, cordons and drains with it, once its daemon is off for good and it holds nothing; a backend once no
+    controller leads it and no volume is recorded on it. That takes the rights of an operator. A Node in a manifest is its
+    cordons and drains alone.
     """
     if bool(objects) == bool(files):
         raise Misuse("say what to delete: either KIND NAME... or -f FILE")
     if files:
-        wanted = [wish.key for wish in read(files, sys.stdin)]
+        manifests = read(files, sys.stdin)
+        wanted = [wish.key for wish in manifests.wishes]
+        tell_unwished(manifests)
     else:
-        wanted = [Key(FAMILY_OF[each.kind], each.names) for each in refs(objects, tuple(FAMILY_OF))]
+        meant = refs(objects, (*FAMILY_OF, *FORGOTTEN))
+        wanted = [Key(FAMILY_OF[each.kind], each.names) for each in meant if each.kind in FAMILY_OF]
+        for each in meant:
+            if each.kind in FORGOTTEN:
+                forget(session, each)
+        if not wanted:
+            return
     reader = Reader(session.store, session.keyspace)
     volumes = [key.names for key in wanted if key.family is Family.DESIRED_VOLUME]
     beside = [Key(family, names) for family in (Family.VOLUME, Family.VERDICT_VOLUME) for names in volumes]
@@ -56,7 +72,8 @@ def delete(session: Session, objects: tuple[str, ...], files: tuple[str, ...], y
     known.must_see(*(key.family for key in wanted))
     present = [key for key in dict.fromkeys(wanted) if known.see(key) is not None]
     waiting = [key for key in dict.fromkeys(wanted) if key not in present and _waits(known, key)]
-    losing = _warn(session, known, [*present, *waiting], yes)
+    losing = _warn(known, [*present, *waiting])
+    _ask(session, losing, [key for key in present if key.family is Family.DESIRED_ATTACHMENT], yes)
     confirmed = list(confirming.detaches(reader, known, present))
     if waiting or len(losing) >= MassRule().at_least:
         confirmed += confirming.deletions(reader, known, losing)
@@ -72,19 +89,25 @@ def _waits(known: Known, key: Key) -> bool:
     return key.family is Family.DESIRED_VOLUME and confirming.deletion_waits(known, key.names[0])
 
 
-def _warn(session: Session, known: Known, keys: Iterable[Key], yes: bool) -> list[str]:
-    """Say what each volume's data is in for; ask before any is lost, where somebody is there to be asked. Those that lose it."""
+def _warn(known: Known, keys: Iterable[Key]) -> list[str]:
+    """Say what each volume's data is in for. Those that lose it."""
     losing = []
     for key in keys:
         if key.family is Family.DESIRED_VOLUME:
             lost, text = fate(known, key.names[0])
             click.echo(text, err=True)
             losing += [key.names[0]] if lost else []
-    if losing and not yes and session.interactive():
-        question = f"Delete the data of {', '.join(losing)}?"
-        if not click.confirm(question, default=False, err=True):
-            raise Unmet("nothing was deleted")
     return losing
+
+
+def _ask(session: Session, losing: list[str], ending: list[Key], yes: bool) -> None:
+    """Before data is lost, or more than one device goes. One attachment by name is said clearly enough."""
+    parts = [f"delete the data of {', '.join(losing)}"] if losing else []
+    if len(ending) > 1:
+        parts.append(f"detach {', '.join('/'.join(key.names) for key in ending)}")
+    if parts:
+        question = " and ".join(parts)
+        agree(session, f"{question[0].upper()}{question[1:]}?", yes=yes, otherwise="nothing was deleted")
 
 
 def fate(known: Known, volume: str) -> tuple[bool, str]:

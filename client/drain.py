@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import click
 
 from client import facts, node_labels
+from client.asking import agree
 from client.exits import Blocked, Conflict, Failure, TimedOut
 from client.known import Known, Reader
 from client.names import checked
@@ -32,17 +33,21 @@ NEEDED = (Family.DESIRED_NODE, Family.VOLUME, Family.CLAIM, Family.ATTACHMENT)
     "--timeout", default="10m", callback=seconds, metavar="TIME", help="As in 60s, 5m; 0 looks once.  [default: 10m]"
 )
 @click.option("--no-wait", is_flag=True, help="Only state it; look at the node later, or run the same again.")
+@click.option("--yes", is_flag=True, help="Do not ask before more than one is detached.")
 @click.pass_obj
-def drain(session: Session, node: str, label: str, reason: str | None, timeout: float, no_wait: bool) -> None:
+def drain(
+    session: Session, node: str, label: str, reason: str | None, timeout: float, no_wait: bool, yes: bool
+) -> None:
     """Detach everything from a node, and wait until nothing is left.
 
     The wishes stay and are set aside: brickctl undrain brings everything back. Nothing is forced: a device in use stays until
-    nobody uses it. The drain holds until it is taken back, also when this command ends early.
+    nobody uses it. The drain holds until it is taken back, also when this command ends early. Before more than one
+    device goes, it asks; in a script --yes has to say so.
 
     Exit codes: 0 nothing is left; 4 nobody knows such a node; 5 the time is over; 7 the time is over, and all that is left
     waits for somebody to act, as with devices in use.
     """
-    node_labels.known_node(session, checked("node", node))
+    _ask(session, node_labels.known_node(session, checked("node", node)), node, yes)
     node_labels.put(session, "drains", node, label, reason, "draining")
     if no_wait:
         return
@@ -64,6 +69,13 @@ def undrain(session: Session, node: str, label: str) -> None:
     Drains of other labels stay, and are told; while any is there, the node stays drained.
     """
     node_labels.take(session, "drains", node, label, "undrained")
+
+
+def _ask(session: Session, known: Known, node: str, yes: bool) -> None:
+    """Before more than one device goes. Where the node is drained already, nothing more goes by one more drain."""
+    going = facts.ending(known, node)
+    if len(going) > 1:
+        agree(session, f"Detach {', '.join(going)} from {node}?", yes=yes)
 
 
 def _paths(session: Session, node: str) -> list[str]:

@@ -14,6 +14,7 @@ from client.output import age, one_line
 from client.remedies import Place, remedy
 from client.session import Session
 from reconciler.core.steps import Plan
+from schema.codec import NEWER
 from schema.keys import Family, Key
 from schema.models import Alive, Claim, Holder, NodeRecord, VolumeStatus
 from schema.summary import AttachmentSummary, State, VolumeState, VolumeSummary
@@ -163,6 +164,8 @@ class _Explaining:
             closer["TooFewPaths"] = "TooFewPathsEver"
         if isinstance(told, AttachmentSummary) and told.set_aside:
             closer["DeviceBusy"] = "DeviceBusyDrained"
+        if any(NEWER in text for text in (told.message, *(each.message for each in unsaid))):
+            closer |= dict.fromkeys(("Malformed", "Unreadable"), "NewerSchema")
         fitting = [closer.get(each, each) for each in reasons]
         advice = [line for reason in fitting for line in remedy(reason, place)]
         for index, text in enumerate(advice):

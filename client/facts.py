@@ -59,6 +59,8 @@ NODE_FAMILIES = (
     Family.FENCED,
     *PAIR_FAMILIES,
 )
+NODE_NAMING = tuple(family for family in NODE_FAMILIES if family not in (Family.FENCE, Family.FENCED))
+"""What makes a node one to list. Fences are never taken back: those of a node that was forgotten stay, and say nothing more."""
 
 
 # --- attachments ---------------------------------------------------------------------------------------------------------
@@ -203,6 +205,12 @@ def left_on(known: Known, name: str) -> tuple[str, ...]:
         holders = [holder.node for holder in status.holders] if isinstance(status, VolumeStatus) else [name]
         left |= {key.names[0]} if name in holders else set()
     return tuple(sorted(left))
+
+
+def ending(known: Known, name: str) -> tuple[str, ...]:
+    """What a first drain would detach from a node: nothing more, where it is drained already."""
+    spec = known.value(Key(Family.DESIRED_NODE, (name,)), NodeSpec)
+    return () if isinstance(spec, NodeSpec) and spec.drains else left_on(known, name)
 
 
 def fences(known: Known, name: str) -> Iterator[tuple[str, FenceStatement | Malformed]]:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 import click
 
 from client import facts, planning
+from client.asking import agree
 from client.exits import Conflict, Misuse, NotFound, Unmet
 from client.known import Known, Reader
 from client.names import Ref, checked, not_found
@@ -112,6 +113,10 @@ def _earlier(known: Known, key: Key, *, powered_off: bool) -> FenceStatement | N
     if present is None:
         return None
     name = "/".join(key.names)
+    if isinstance(present, Malformed) and present.newer:
+        raise Conflict(
+            f"{name} is fenced already, by a statement of a newer Brickwork ({present}): upgrade this brickctl"
+        )
     if isinstance(present, Malformed):
         raise Conflict(f"{name} is fenced by a statement that can't be read ({present}): correct the key by hand")
     if present.proof == "powered_off" or not powered_off:
@@ -172,12 +177,7 @@ def _ask(session: Session, node: str, boot: str, held: list[Held], *, powered_of
     click.echo(
         "If that is not so, two hosts write to one volume, and its data is lost. It can't be taken back.", err=True
     )
-    if yes:
-        return
-    if not session.interactive():
-        raise Misuse("nobody is here to be asked: say --yes")
-    if not click.confirm(f"Fence boot {boot} of {node}?", default=False, err=True):
-        raise Unmet("nothing was written")
+    agree(session, f"Fence boot {boot} of {node}?", yes=yes)
 
 
 def _write(session: Session, known: Known, key: Key, statement: FenceStatement, *, although_alive: bool) -> None:

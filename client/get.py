@@ -93,7 +93,7 @@ def everything(reader: Reader, kind: str) -> tuple[Known, list[Found]]:
     beside = {"node": (Family.VOLUME,), "backend": (Family.LEADER,)}.get(kind, ())
     known = reader.families(*beside, *families)
     make = {"volume": found_volume, "node": found_node, "backend": found_backend}[kind]
-    found = [make(known, name) for name in facts.names(known, *families)]
+    found = [make(known, name) for name in facts.names(known, *(facts.NODE_NAMING if kind == "node" else families))]
     return known, [each for each in found if each.shape["status"]["state"] != VolumeState.ABSENT]
 
 
@@ -118,7 +118,7 @@ def _find(reader: Reader, meant: Ref) -> Found | None:
         return None if found.shape["status"]["state"] == VolumeState.ABSENT else found
     if meant.kind == "node":
         known = facts.read_node(reader, name)
-        return found_node(known, name) if name in facts.names(known, *facts.NODE_FAMILIES) else None
+        return found_node(known, name) if name in facts.names(known, *facts.NODE_NAMING) else None
     known = reader.together([Key(family, (name,)) for family in (Family.BACKEND, Family.LEADER)])
     return found_backend(known, name) if known.see(Key(Family.BACKEND, (name,))) else None
 

@@ -15,7 +15,7 @@ COMMANDS: dict[str, str] = {
     "apply": "Make wishes so, as manifests say.",
     "attach": "Wish for a volume on a node.",
     "detach": "Take back the wish for a volume on a node.",
-    "delete": "Take back wishes for volumes, attachments or nodes.",
+    "delete": "Take back wishes for volumes or attachments; forget nodes or backends.",
     "cordon": "Keep new attachments from a node.",
     "uncordon": "Take a cordon back.",
     "drain": "Detach everything from a node, and wait until nothing is left.",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+import click
 from pydantic import ValidationError
 
 from client.documents import Document, parse
@@ -31,6 +32,20 @@ class Wish:
     key: Key
     spec: Spec
     where: str
+    generation: int = 0
+    """Of the wish that `get` printed; 0: nobody printed it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifests:
+    """What was read. `unwished`: a line on each document that `get` printed of something that nobody wished for."""
+
+    wishes: list[Wish]
+    unwished: list[str]
+
+
+class _Unwished(Exception):
+    """A document of `get`'s that is no wish: being detached, retained, a backend. Applied, it would be a new one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +62,8 @@ KINDS = {
     "Node": _Kind(Family.DESIRED_NODE, NodeSpec, ("name",), spec_needed=False),
 }
 
-IGNORED = ("status", "generation")
-"""What `get -o yaml` adds, so that its output may be applied again."""
+PRINTED = ("status", "generation")
+"""What `get -o yaml` adds."""
 
 
 class _Fault(Exception):
@@ -59,8 +74,8 @@ class _Fault(Exception):
         self.path = path
 
 
-def read(sources: Iterable[str], stdin: TextIO) -> list[Wish]:
-    """The wishes of all sources.
+def read(sources: Iterable[str], stdin: TextIO) -> Manifests:
+    """What all sources say.
 
     Args:
         sources: files, folders (their *.yaml, *.yml and *.json), or `-`.
@@ -69,6 +84,7 @@ def read(sources: Iterable[str], stdin: TextIO) -> list[Wish]:
         Misuse: with every fault there is, a line each.
     """
     wishes: list[Wish] = []
+    unwished: list[str] = []
     faults: list[str] = []
     for name, text in _texts(sources, stdin):
         documents, fault = parse(name, text)
@@ -76,14 +92,22 @@ def read(sources: Iterable[str], stdin: TextIO) -> list[Wish]:
         for document in documents:
             try:
                 wishes.append(understand(document))
+            except _Unwished as skipped:
+                unwished.append(f"{document.place()}: {skipped}")
             except ExceptionGroup as group:
                 faults += [document.tell(each.path, str(each)) for each in group.exceptions if isinstance(each, _Fault)]
     faults += _doubles(wishes)
     if faults:
         raise Misuse("\n".join([*faults, "Nothing was written."]))
-    if not wishes:
+    if not wishes and not unwished:
         raise Misuse(f"no objects in {', '.join(sources)}")
-    return wishes
+    return Manifests(wishes, unwished)
+
+
+def tell_unwished(manifests: Manifests) -> None:
+    """Say what of an export was left out."""
+    for line in manifests.unwished:
+        click.echo(line, err=True)
 
 
 def _texts(sources: Iterable[str], stdin: TextIO) -> list[tuple[str, str]]:
@@ -106,24 +130,44 @@ def _texts(sources: Iterable[str], stdin: TextIO) -> list[tuple[str, str]]:
 
 
 def understand(document: Document) -> Wish:
-    """The wish of a document. Raises a group of its faults."""
+    """The wish of a document. Raises a group of its faults, or what says that it is none."""
     body = document.body
     if not isinstance(body, dict):
         raise ExceptionGroup("", [_Fault((), "must be a mapping with kind and spec")])
     name = body.get("kind")
     kind = KINDS.get(name) if isinstance(name, str) else None
+    if name == "Backend" and "status" in body:
+        raise _Unwished("skipped: backends are defined in the controller's settings, not in etcd")
     if kind is None:
         raise ExceptionGroup("", [_Fault(("kind",), _kind_fault(name))])
     faults: list[_Fault] = []
     fields = ("kind", *kind.names, "spec")
     for field in body:
-        if field not in fields and field not in IGNORED:
+        if field not in fields and field not in PRINTED:
             faults.append(_Fault((str(field),), _unknown(kind.model, str(field), fields)))
     names = tuple(_name(body, field, faults) for field in kind.names)
+    printed = any(field in body for field in PRINTED)
+    if printed and body.get("spec") is None and not faults:
+        raise _Unwished(_unwished_words(label(Key(kind.family, names)), body))
     spec = _spec(kind, body, faults)
+    generation = _generation(body, faults)
     if faults or spec is None:
         raise ExceptionGroup("", faults)
-    return Wish(Key(kind.family, names), spec, document.place())
+    return Wish(Key(kind.family, names), spec, document.place(), generation)
+
+
+def _unwished_words(name: str, body: dict[str, Any]) -> str:
+    """Why it is skipped: its wish was gone, or could not be read, when it was printed."""
+    why = "its wish could not be read" if body.get("generation") else "nobody wished for it"
+    return f"{name} skipped: {why} when this was printed; to wish for it, write its spec"
+
+
+def _generation(body: dict[str, Any], faults: list[_Fault]) -> int:
+    value = body.get("generation", 0)
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    faults.append(_Fault(("generation",), "must be the whole number that get printed; or leave it out"))
+    return 0
 
 
 def _unknown(model: type[Spec], field: str, known: tuple[str, ...]) -> str:
@@ -163,10 +207,7 @@ def _spec(kind: _Kind, body: dict[str, Any], faults: list[_Fault]) -> Spec | Non
     given = body.get("spec")
     if given is None:
         if kind.spec_needed:
-            shown = (
-                ": nobody wishes for it (its data may be retained); leave the document out" if "status" in body else ""
-            )
-            faults.append(_Fault(("spec",), f"is missing{shown}"))
+            faults.append(_Fault(("spec",), "is missing"))
         given = {} if not kind.spec_needed else None
     elif not isinstance(given, dict):
         faults.append(_Fault(("spec",), "must be a mapping"))

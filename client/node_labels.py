@@ -12,7 +12,7 @@ from client.exits import Conflict, Misuse
 from client.known import Known, Reader
 from client.names import Ref, checked, not_found
 from client.session import Session
-from client.writing import Change, label, unstorable, write
+from client.writing import Change, label, must_not_be_newer, unstorable, write
 from schema.codec import Malformed
 from schema.keys import Family, Key
 from schema.models import NodeSpec, labelled
@@ -63,7 +63,7 @@ def known_node(session: Session, node: str) -> Known:
     """Everything around a node. Raises NotFound where nothing speaks of it: a typo is no open, nor an empty, node."""
     reader = Reader(session.store, session.keyspace)
     known = facts.read_node(reader, node)
-    if node not in facts.names(known, *facts.NODE_FAMILIES) and not facts.left_on(known, node):
+    if node not in facts.names(known, *facts.NODE_NAMING) and not facts.left_on(known, node):
         raise not_found(Ref("node", (node,)), facts.names(reader.families(Family.NODE), Family.NODE))
     return known
 
@@ -95,6 +95,7 @@ def _change_once(session: Session, key: Key, alter: Alter) -> tuple[NodeSpec, No
 def _present(known: Known, key: Key) -> NodeSpec:
     known.must_see(key.family)
     present = known.value(key, NodeSpec)
+    must_not_be_newer(key, present)
     if isinstance(present, Malformed):
         raise Conflict(f"{label(key)}: its key can't be read: {present}; correct it first (brickctl apply -f)")
     return present or NodeSpec()

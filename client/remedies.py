@@ -121,6 +121,7 @@ REMEDIES: dict[str, tuple[str, ...]] = {
         "give {node} an identifier of its own (a cloned host keeps the original's), then restart its daemon:",
         "  iSCSI: echo InitiatorName=$(iscsi-iname) > /etc/iscsi/initiatorname.iscsi; systemctl restart iscsid brickwork-node",
         "  NVMe: nvme gen-hostnqn > /etc/nvme/hostnqn; uuidgen > /etc/nvme/hostid; systemctl restart brickwork-node",
+        "or was the other one retired? Forget it: brickctl delete node ITS-NAME",
     ),
     "DuplicateNode": (
         "a clone of {node}, most likely, or another host whose settings say node: {node}. It does nothing, and {node} works on",
@@ -150,6 +151,10 @@ REMEDIES: dict[str, tuple[str, ...]] = {
         "else wish for it: brickctl apply -f - with kind: Volume, name: {volume}, spec: {{backend: …, size_gib: …}}",
     ),
     "VolumeNotWanted": ("wish for the volume again: brickctl apply -f the manifest of {volume}",),
+    "VolumeRefused": (
+        "correct the wish for the volume as the message says: brickctl explain {volume}",
+        "or name another volume in the attachment",
+    ),
     "VolumeNotReady": ("see what it waits for: brickctl explain {volume}",),
     "NameTaken": (
         "a retained volume has this name: match its backend and size (brickctl describe volume {volume}), or take another name",
@@ -159,6 +164,10 @@ REMEDIES: dict[str, tuple[str, ...]] = {
     "ModeDiffers": ("brickctl detach {node} {volume}, wait until it is detached, and attach it again",),
     "Malformed": (
         "the message has the path of the fault; put a right value: brickctl apply -f, or brickctl attach {node} {volume}",
+    ),
+    "NewerSchema": (
+        "nothing is wrong with the key: a newer Brickwork wrote it. Upgrade the daemons here, and this brickctl, to that version",
+        "do not overwrite it: what it says would be lost",
     ),
     "MalformedVolume": ("the message has the path of the fault; put a right value: brickctl apply -f",),
     "Refused": ("the driver refused for good; correct the spec as the message says, and apply it again",),

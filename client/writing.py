@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from client.exits import Conflict
+from client.exits import Conflict, Misuse
 from client.known import Known
 from reconciler.runtime.ports import Compare, Delete, Op, Put, Store
 from schema import SCHEMA_VERSION
@@ -62,6 +62,12 @@ class Change:
     spec: Spec | None
 
 
+def must_not_be_newer(key: Key, value: object) -> None:
+    """Raises Conflict for what a newer Brickwork wrote: this one can't tell what it would overwrite."""
+    if isinstance(value, Malformed) and value.newer:
+        raise Conflict(f"{label(key)}: {value}; nothing was written. Upgrade this brickctl: a newer Brickwork wrote it")
+
+
 def outcome(known: Known, key: Key, spec: Spec) -> str:
     """`created`, `configured` or `unchanged`: what writing this spec comes to. Equal is what means the same.
 
@@ -72,8 +78,7 @@ def outcome(known: Known, key: Key, spec: Spec) -> str:
     if seen is None:
         return "created"
     if isinstance(seen.value, Malformed):
-        if seen.value.path == "$.schema":
-            raise Conflict(f"{label(key)}: {seen.value}; use a newer brickctl")
+        must_not_be_newer(key, seen.value)
         return "configured"
     same = isinstance(seen.value, Spec) and seen.value.model_dump() == spec.model_dump()
     return "unchanged" if same else "configured"
@@ -84,8 +89,12 @@ def write(store: Store, known: Known, changes: Iterable[Change]) -> None:
 
     Raises:
         Conflict: a key is no longer as it was read; tells which.
+        Misuse: a value does not fit into its key, such as the confirmations of very many detaches on one node.
     """
     waiting = list(changes)
+    for change in waiting:
+        if change.spec is not None and (fault := unstorable(change.spec)):
+            raise Misuse(f"{label(change.key)}: {fault}; nothing was written. Do it in several smaller steps")
     done = 0
     while waiting:
         batch, waiting = waiting[:OPERATIONS_MAX], waiting[OPERATIONS_MAX:]

@@ -17,7 +17,7 @@ import structlog
 
 from daemons.assembly import STOP_BOUND_S, Assembly
 from daemons.commandline import settings_from
-from daemons.process import Exit, Refused, run
+from daemons.process import Exit, Refused, keep_to_itself, run
 from daemons.settings import ControllerSettings
 from daemons.shell import Shell
 from reconciler.adapters.child import end_survivors
@@ -214,9 +214,14 @@ class ControllerDaemon:
         if isinstance(key, Key) and key.family in VERDICT_OF.values() and shell.cache.get(path) is not None:
             return  # our own words: acting on them at once would undo the back-off that they tell of
         if isinstance(key, Key) and key.volume is None and key.family in _AROUND_NODE:
-            for family in (Family.DESIRED_ATTACHMENT, Family.CONNECTION):
-                for item in shell.cache.prefix(shell.keyspace.folder(family, key.names[0])):
-                    shell.queue.add(item.key.rsplit("/", 1)[1])
+            waiting = self._volumes.waiting_for(key.names[0]) if key.family is Family.NODE else ()
+            for node in (key.names[0], *waiting):
+                for family in (Family.DESIRED_ATTACHMENT, Family.CONNECTION):
+                    for item in shell.cache.prefix(shell.keyspace.folder(family, node)):
+                        shell.queue.add(item.key.rsplit("/", 1)[1])
+        if isinstance(key, Key) and key.family is Family.BACKEND and shell.cache.get(path) is None:
+            for item in shell.cache.prefix(shell.keyspace.folder(Family.DESIRED_VOLUME)):  # nobody serves it any more
+                shell.queue.add(item.key.rsplit("/", 1)[1])
         self._look_at(path, key)
 
     def _look_at(self, path: str, key: Key | Unparsable) -> None:
@@ -278,6 +283,7 @@ def _cinder(backend: BackendSettings, settings: ControllerSettings) -> Backend:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The console script."""
+    keep_to_itself()
     settings = settings_from("controller", sys.argv[1:] if arguments is None else arguments, os.environ)
     return run(PROGRAM, lambda: start(settings).serve())
 

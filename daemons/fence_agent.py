@@ -15,7 +15,7 @@ import structlog
 
 from daemons.assembly import STOP_BOUND_S, Assembly
 from daemons.commandline import settings_from
-from daemons.process import Exit, run
+from daemons.process import Exit, keep_to_itself, run
 from daemons.settings import FenceAgentSettings
 from daemons.shell import Shell
 from reconciler.adapters.fence_command import FenceCommand
@@ -178,6 +178,7 @@ def start(settings: FenceAgentSettings) -> FenceAgent:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The console script."""
+    keep_to_itself()
     settings = settings_from("fence-agent", sys.argv[1:] if arguments is None else arguments, os.environ)
     return run(PROGRAM, lambda: start(settings).serve())
 

@@ -21,6 +21,7 @@ import stat
 from pathlib import Path
 
 from daemons.process import Refused
+from reconciler.core.modes import lets_others_in
 from reconciler.runtime.ports import StoreMark
 from schema.keys import BadName, check_name
 
@@ -119,6 +120,35 @@ def private_folder(folder: Path) -> Path:
     except OSError as error:
         raise Refused(f"{folder} can't be used: {error.strerror}") from error
     return folder
+
+
+def trusted_folder(name: str, folder: Path) -> None:
+    """Make the folder if need be. Root works in it, so nobody else may put files there, or a link in its place.
+
+    Args:
+        name: of the setting.
+
+    Raises:
+        Refused: others could; says how, and what to do.
+    """
+    try:
+        missing = [each for each in (folder, *folder.parents) if not each.exists()]
+        for each in reversed(missing):
+            each.mkdir()
+            each.chmod(0o755)  # what is in it may be for others: the links of volumes are
+        for place in {folder, folder.resolve()}:
+            for each in (place, *place.parents):
+                found = each.lstat()
+                if stat.S_ISLNK(found.st_mode):
+                    found = os.stat_result((found.st_mode & ~0o7777, *found[1:]))  # a link's mode says nothing
+                if why := lets_others_in(found.st_mode, found.st_uid, os.geteuid(), itself=each == place):
+                    above = "" if each == place else f", which is in {each}"
+                    raise Refused(
+                        f"{name}: {folder}{above}: {why}, and this daemon would trust files that others put there: choose a "
+                        f"folder of root's, or chown root {each} && chmod o-w {each}"
+                    )
+    except OSError as error:
+        raise Refused(f"{name}: {folder} can't be used: {error.strerror}") from error
 
 
 class Instance:

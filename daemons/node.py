@@ -19,7 +19,7 @@ import structlog
 from daemons import identity
 from daemons.assembly import STOP_BOUND_S, Assembly
 from daemons.commandline import settings_from
-from daemons.process import Exit, Refused, run
+from daemons.process import Exit, Refused, keep_to_itself, run
 from daemons.settings import NodeSettings
 from daemons.shell import Shell
 from reconciler.adapters.brick.connector import BrickConnector
@@ -203,6 +203,8 @@ def start(settings: NodeSettings) -> NodeDaemon:
     node = identity.node_id(settings.state_folder, settings.node, socket.gethostname())
     boot = RunBoot(settings.run_folder)
     connector_settings = settings.connector_settings(node)
+    for name in ("lock_path", "link_folder", "mount_point_base"):
+        identity.trusted_folder(name, getattr(settings, name))
     try:
         check_rights()
         connector = BrickConnector(connector_settings, log=lambda line: _log.info(line, worker="os-brick"))
@@ -213,6 +215,7 @@ def start(settings: NodeSettings) -> NodeDaemon:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The console script."""
+    keep_to_itself()
     settings = settings_from("node", sys.argv[1:] if arguments is None else arguments, os.environ)
     return run(PROGRAM, lambda: start(settings).serve())
 

@@ -7,6 +7,7 @@ with their daemon, and every step is resumed from the keys.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import socket
@@ -23,6 +24,18 @@ import structlog
 from daemons.redaction import redact_text
 
 _log = structlog.get_logger(__name__)
+
+
+_PR_SET_DUMPABLE = 4
+
+
+def keep_to_itself() -> None:
+    """First thing in a daemon: what it writes is for its owner alone, and its memory, which holds passwords, for nobody.
+
+    No core is dumped, and only root may look into the process. What others must read is given its mode where it is made.
+    """
+    os.umask(0o077)
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 class Exit(IntEnum):

@@ -44,6 +44,17 @@ def is_secret(name: object) -> bool:
     return bool(_SECRET_NAME.search(text)) and not _HARMLESS_NAME.search(text)
 
 
+def holds_secret(name: object, value: object) -> bool:
+    """Whether something of it would be hidden."""
+    if isinstance(value, Mapping):
+        return any(holds_secret(inner, item) for inner, item in value.items())
+    if isinstance(value, list | tuple):
+        return any(holds_secret(name, item) for item in value)
+    if value is None or isinstance(value, bool):
+        return False
+    return is_secret(name) or redact_text(str(value)) != str(value)
+
+
 def redact(value: Any, depth: int = 0) -> Any:
     """The value with every secret in it hidden; plain dicts, lists and texts."""
     if depth > _DEEPEST:

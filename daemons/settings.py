@@ -19,8 +19,9 @@ from typing import Annotated, Any, Literal, Self, overload
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from daemons.process import Refused
+from daemons.redaction import holds_secret
 from daemons.settings_faults import SettingsError, explain
-from daemons.settings_parts import AbsolutePath, Etcd, Http, Log, Mass, Seconds, Section
+from daemons.settings_parts import AbsolutePath, Etcd, Http, Log, Mass, Seconds, Section, exposure
 from daemons.settings_source import Kind, Source, read
 from reconciler.adapters.brick.settings import ConnectorSettings
 from reconciler.adapters.brick.settings import Deadlines as HostDeadlines
@@ -157,7 +158,8 @@ class NodeSettings(CommonSettings):
     link_folder: AbsolutePath = _connectors("link_folder")
     """Where the stable links are that users use. Under /dev, so that a reboot takes them along with the devices."""
     lock_path: AbsolutePath = _connectors("lock_path")
-    """os-brick's locks. Nova and Cinder on the same host must be given the same folder: they share sessions with us."""
+    """os-brick's locks. Root's, and not for everybody to write to. Nova and Cinder on the same host must be given the same folder:
+    they share sessions with us."""
     mount_point_base: AbsolutePath = _connectors("mount_point_base")
     """Under which shares (NFS and its like) are mounted. Only what is mounted there is ever unmounted."""
     concurrency: Annotated[int, Field(ge=1, le=64)] = _connectors("concurrency")
@@ -252,9 +254,23 @@ def load(kind: Kind, path: Path | None, environ: Mapping[str, str]) -> CommonSet
         settings = model.model_validate_json(source.as_json(), strict=True)
     except ValidationError as error:
         raise SettingsError([*source.faults, *explain(model, error, source)]) from None
-    if source.faults:
-        raise SettingsError(source.faults)
+    faults = [*source.faults, *_exposed_secrets(settings, path)]
+    if faults:
+        raise SettingsError(faults)
     return settings.with_inherited() if isinstance(settings, ControllerSettings) else settings
+
+
+def _exposed_secrets(settings: CommonSettings, path: Path | None) -> list[str]:
+    """Passwords among the drivers' options, in a file that others can read."""
+    if path is None or not isinstance(settings, ControllerSettings) or not (mode := exposure(path)):
+        return []
+    return [
+        f"{path}: backends.{name}.options.{option} is a secret, and others can read this file ({mode}): chmod 600 {path}, or "
+        "keep it in a secrets_file"
+        for name, backend in settings.backends.items()
+        for option, value in backend.options.items()
+        if holds_secret(option, value)
+    ]
 
 
 def _name_backends(source: Source) -> None:

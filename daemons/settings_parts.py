@@ -14,6 +14,7 @@ from daemons.process import Refused
 from daemons.redaction import redact
 from reconciler.adapters.etcd.settings import EtcdSettings
 from reconciler.core.mass import MassRule
+from reconciler.core.modes import exposes
 
 
 def _absolute(path: Path) -> Path:
@@ -79,8 +80,10 @@ class Etcd(Section):
         """What the store takes, with the password read.
 
         Raises:
-            Refused: the password can't be read, or others can read it.
+            Refused: the password can't be read, or others can read it or the key.
         """
+        if self.key_file is not None:
+            _refuse_exposed("etcd.key_file", self.key_file)
         return self._store_settings(_read_secret(self.password_file) if self.password_file else None)
 
     def _store_settings(self, password: str | None) -> EtcdSettings:
@@ -131,6 +134,20 @@ class Log(Section):
     """`text` for people, `json` (one object a line) for machines; `auto` is text on a terminal and JSON elsewhere."""
     level: Level = "info"
     """The least that is logged: debug, info, warning or error. At info an undisturbed attach takes a few lines."""
+
+
+def exposure(file: Path) -> str:
+    """How others could read a file, as in `-rw-r--r--`; empty: they can't. Raises OSError."""
+    found = file.stat()
+    return stat.filemode(found.st_mode) if exposes(found.st_mode, found.st_uid) else ""
+
+
+def _refuse_exposed(name: str, file: Path) -> None:
+    try:
+        if mode := exposure(file):
+            raise Refused(f"{name}: {file} is a secret and can be read by others ({mode}): chmod 600 {file}")
+    except OSError as error:
+        raise Refused(f"{name}: {file} can't be read: {error.strerror}") from error
 
 
 def _read_secret(file: Path) -> str:

@@ -4,7 +4,7 @@
 #   etcd-roles.sh [options] controller           the controllers
 #   etcd-roles.sh [options] node NODE            one node: it can read and write its own keys and nobody else's
 #   etcd-roles.sh [options] user                 people and programs that make wishes (brickctl)
-#   etcd-roles.sh [options] operator             the same, and fences
+#   etcd-roles.sh [options] operator             the same, fences, and nodes and backends to be forgotten
 #   etcd-roles.sh [options] fence-agent          brickwork-fence-agent, and programs that fence nodes and do nothing else
 #
 #   --user NAME            the user; default: as the role, brickwork-node-NODE and so on. With client certificates etcd takes the
@@ -40,10 +40,14 @@ permissions() {
             for family in nodes alive; do echo "readwrite key $family/$2"; done ;;
         user | operator)
             echo "readwrite prefix desired/"
-            for family in nodes alive claims attachments backends volumes grants verdicts fenced leaders; do
+            for family in alive claims attachments volumes grants verdicts fenced leaders; do
                 echo "read prefix $family/"
             done
-            if [ "$1" = operator ]; then echo "readwrite prefix fences/"; else echo "read prefix fences/"; fi ;;
+            if [ "$1" = operator ]; then
+                for family in fences nodes backends; do echo "readwrite prefix $family/"; done
+            else
+                for family in fences nodes backends; do echo "read prefix $family/"; done
+            fi ;;
         fence-agent)
             echo "readwrite prefix fences/"
             for family in nodes alive volumes desired/attachments leaders; do echo "read prefix $family/"; done

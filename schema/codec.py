@@ -18,6 +18,9 @@ from schema.keys import Family
 
 LIMIT_BYTES = 32 * 1024
 
+NEWER = "is newer than this program knows"
+"""How a value of a later schema is told of. Whoever meets it upgrades; overwriting it would lose what it says."""
+
 MODEL_OF: dict[Family, type[BaseModel]] = {
     Family.DESIRED_VOLUME: models.VolumeSpec,
     Family.DESIRED_ATTACHMENT: models.AttachmentSpec,
@@ -51,6 +54,11 @@ class Malformed:
     path: str
     fault: str
 
+    @property
+    def newer(self) -> bool:
+        """Nothing is wrong with it: this program is too old for it."""
+        return NEWER in self.fault
+
     def __str__(self) -> str:
         return f"{self.path}: {self.fault}"
 
@@ -82,9 +90,7 @@ def decode(model: type[M], data: bytes) -> M | Malformed:
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         return Malformed("$.schema", "must be a whole number from 1 on")
     if version > SCHEMA_VERSION:
-        return Malformed(
-            "$.schema", f"version {version} is newer than this program knows ({SCHEMA_VERSION}); left alone"
-        )
+        return Malformed("$.schema", f"version {version} {NEWER} ({SCHEMA_VERSION}); left alone")
     try:
         return model.model_validate(parsed)
     except ValidationError as error:

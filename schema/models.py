@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from schema.bounds import Named, Told
 from schema.keys import NAME_PATTERN
 
 Name = Annotated[str, StringConstraints(pattern=f"^{NAME_PATTERN.pattern}$")]
@@ -147,7 +148,7 @@ class Condition(Stored):
     type: str
     status: ConditionStatus
     reason: str
-    message: str
+    message: Told
     since: str
     observed_generation: int = 0
 
@@ -184,8 +185,8 @@ class AttachmentStatus(Stored):
 class Orphan(Stored):
     """An export at the array that no record explains: of which volume (its uid), and whom it lets in, as far as is known."""
 
-    uid: str
-    client: str | None = None
+    uid: Named
+    client: Named | None = None
     volume: str | None = None
 
 
@@ -194,11 +195,12 @@ class BackendStatus(Stored):
 
     ready: bool
     reason: str = "Ready"
-    message: str = ""
+    message: Told = ""
     driver: str
     protocol: str | None = None
     capabilities: JsonObject = {}
     capacity: JsonObject = {}
+    """The first pools by name, `pools_left_out`: how many more there are, and `total_gib`, `free_gib` of all together."""
     orphan_exports: int = 0
     """How many exports the last audit found that no record explains. Reported, never touched."""
     orphans: tuple[Orphan, ...] = ()

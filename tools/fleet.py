@@ -214,6 +214,7 @@ class Fleet:
             **own,
         }
         file = place / "settings.yaml"
+        file.touch(mode=0o600)
         file.write_text(yaml.safe_dump(settings))
         environment = {"BRICKWORK_STATE": "", "BRICKWORK_FLEET": str(self.folder)}
         daemon = Daemon(name, [*under, str(VENV / program), "--config", str(file)], place / "log", environment)

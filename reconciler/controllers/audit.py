@@ -18,7 +18,7 @@ from schema.keys import Family, Key, Keyspace
 from schema.models import Grant, HolderPhase, Orphan, Record
 
 JITTER = (0.8, 1.2)
-TOLD_MAX = 50
+TOLD_MAX = 30
 """So many orphans are told by name; the count tells of all."""
 
 

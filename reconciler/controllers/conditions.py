@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from reconciler.runtime.ports import Busy, Device, IdentityMismatch, PortError, Retryable
+from schema.bounds import several
 from schema.models import AttachmentPhase, AttachmentStatus, Condition
 
 
@@ -53,7 +54,7 @@ def why_not(error: PortError, status: AttachmentStatus, now: str) -> Condition:
         reason = "DisconnectFailed" if detaching else "ConnectFailed"
     kind = "Verified" if isinstance(error, IdentityMismatch) else "Released" if detaching else "Connected"
     kind = "Resized" if isinstance(error, ExtendFailed) else kind
-    message = f"{error} ({', '.join(error.holders)})" if isinstance(error, Busy) and error.holders else str(error)
+    message = f"{error} ({several(error.holders)})" if isinstance(error, Busy) and error.holders else str(error)
     since = next((c.since for c in status.conditions if (c.type, c.reason) == (kind, reason)), now)
     return Condition(
         type=kind, status="False", reason=reason, message=message, since=since, observed_generation=status.generation

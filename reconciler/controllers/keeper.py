@@ -30,6 +30,7 @@ from reconciler.runtime.ports import (
     UnknownOutcome,
     VolumeData,
 )
+from schema.capacity import in_brief
 from schema.keys import Family, Key, Keyspace
 from schema.models import BackendStatus, Record
 
@@ -299,7 +300,7 @@ class Keeper:
             driver=info.driver,
             protocol=info.protocol,
             capabilities=dict(info.capabilities),
-            capacity=dict(info.capacity),
+            capacity=in_brief(info.capacity),
             orphan_exports=len(self.audit.orphans),
             orphans=self.audit.told(),
             controller=self._controller,

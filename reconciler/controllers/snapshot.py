@@ -13,8 +13,8 @@ from pydantic import BaseModel
 
 from reconciler.core.reading import Seen
 from reconciler.runtime.cache import Cache
-from reconciler.runtime.ports import Compare, Delete, Item, Op, Put, Retryable, Store, UnknownOutcome
-from schema.codec import encode
+from reconciler.runtime.ports import Compare, Delete, Item, Op, Put, Retryable, Store, TooLarge, UnknownOutcome
+from schema.codec import Oversize, encode
 from schema.keys import Family, Key, Keyspace
 
 T = TypeVar("T", bound=BaseModel)
@@ -26,6 +26,14 @@ class Conflict(Retryable):
 
 class Unanswered(UnknownOutcome):
     """The store's answer to a transaction was lost: it may have happened. Reading the keys again tells."""
+
+
+def stored(value: BaseModel) -> bytes:
+    """The value as a key holds it. Raises TooLarge, which is told like any other refusal of the store's."""
+    try:
+        return encode(value)
+    except Oversize as error:
+        raise TooLarge(f"can't be stored: {error}") from error
 
 
 class Snapshot:
@@ -89,8 +97,8 @@ class Writer:
         deletes: Iterable[Key] = (),
         guard: Iterable[Compare] = (),
     ) -> int:
-        """One write transaction; returns its revision. Raises Conflict, Oversize, UnknownOutcome and the store's errors."""
-        ops: list[Op] = [Put(self._path(key), encode(value)) for key, value in puts]
+        """One write transaction; returns its revision. Raises Conflict, TooLarge, UnknownOutcome and the store's errors."""
+        ops: list[Op] = [Put(self._path(key), stored(value)) for key, value in puts]
         ops += [Delete(self._path(key)) for key in deletes]
         return self._transact([*snapshot.compares(keys), *guard], tuple(ops))
 

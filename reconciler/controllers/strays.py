@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from reconciler.controllers.snapshot import Snapshot, Writer
+from reconciler.controllers.snapshot import Snapshot, Writer, stored
 from reconciler.controllers.verdicts import Remarks, rfc3339, verdict_changes
 from reconciler.runtime.cache import Cache
 from reconciler.runtime.controller import Done, Result
 from reconciler.runtime.ports import Clock, Compare, Delete, Put, Store
-from schema.codec import Malformed, encode
+from schema.codec import Malformed
 from schema.keys import Family, Key, Keyspace, Unparsable
 from schema.models import Condition, Verdict
 
@@ -71,7 +71,7 @@ class StrayReconciler:
             since=rfc3339(self._clock.wall()),
             observed_generation=item.mod_revision,
         )
-        self._transact(compares, Put(answer, encode(Verdict(generation=item.mod_revision, conditions=(condition,)))))
+        self._transact(compares, Put(answer, stored(Verdict(generation=item.mod_revision, conditions=(condition,)))))
 
     def _transact(self, compares: list[Compare], op: Put | Delete) -> None:
         result = self._store.txn(compares, (op,))

@@ -50,6 +50,8 @@ class Surroundings:
         self._keyspace = keyspace
         self._keepers = keepers
         self._vanished = VanishedVolumes(cache, keyspace, mass)
+        self._twins: dict[str, str] = {}
+        """Node -> the one whose record keeps it from being granted anything."""
 
     def around(self, volume: str) -> Around:
         return Around(tuple(self._nodes(volume)), self._twin, self._boots, self._alive, self._vanished.why_paused)
@@ -67,8 +69,23 @@ class Surroundings:
     def _alive(self, node: str) -> bool:
         return self._cache.get(self._keyspace.path(Family.ALIVE, node)) is not None
 
+    def waiting_for(self, node: str) -> tuple[str, ...]:
+        """The nodes that wait for a change of this node's record."""
+        return tuple(each for each, twin in tuple(self._twins.items()) if twin == node)
+
     def _twin(self, node: str, backend: str) -> str | None:
-        """Another node that published one of this node's identifiers before it: the first keeps working (A17)."""
+        """Another node that published one of this node's identifiers before it: the first keeps working (A17).
+
+        Who waits is noted before the answer counts: the other record may change between the look and the note.
+        """
+        told = self._look_for_twin(node, backend)
+        while told is not None and self._twins.get(node) != told[0]:
+            self._twins[node] = told[0]
+            told = self._look_for_twin(node, backend)
+        return f"{told[0]} ({told[1]})" if told else None
+
+    def _look_for_twin(self, node: str, backend: str) -> tuple[str, str] | None:
+        """The other node, and which identifier it is."""
         keeper = self._keepers.get(backend)
         wanted = keeper.info.identifiers if keeper and keeper.info else ()
         own = self._cache.get(self._keyspace.path(Family.NODE, node))
@@ -80,7 +97,7 @@ class Surroundings:
                 continue
             older = [item for item in self._cache.select(BY_IDENTIFIER, entry) if _before(item, own)]
             if older:
-                return f"{older[0].key.rsplit('/', 1)[1]} ({entry.split('=', 1)[0]})"
+                return older[0].key.rsplit("/", 1)[1], entry.split("=", 1)[0]
         return None
 
 

@@ -110,6 +110,10 @@ class VolumeReconciler:
         view = self._view(snapshot, volume, keeper, known)
         self._tell(snapshot, volume, view, plan_volume(view), known, guard)
 
+    def waiting_for(self, node: str) -> tuple[str, ...]:
+        """The other nodes whose volumes have to be looked at when this node's record changes."""
+        return self._surroundings.waiting_for(node)
+
     # --- reading
 
     def _backend_of(self, snapshot: Snapshot, volume: str) -> str:

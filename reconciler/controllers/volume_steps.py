@@ -15,8 +15,7 @@ from reconciler.controllers.keeper import volume_data
 from reconciler.controllers.snapshot import Conflict, Snapshot, Writer
 from reconciler.core.reading import Memory
 from reconciler.core.steps import Do, Step
-from reconciler.runtime.ports import Backend, Compare, Export, Reply, Terminal
-from schema.codec import Oversize
+from reconciler.runtime.ports import Backend, Compare, Export, Reply
 from schema.keys import Family, Key
 from schema.models import (
     AttachmentSpec,
@@ -55,10 +54,7 @@ class _Work:
         self._writer.confirm(self.snapshot, self.step.confirms, self._guard)
 
     def commit(self, puts: Puts, deletes: tuple[Key, ...] = ()) -> None:
-        try:
-            self._writer.commit(self.snapshot, self.step.commits, puts, deletes, self._guard)
-        except Oversize as error:
-            raise Terminal(f"can't be stored: {error}") from error
+        self._writer.commit(self.snapshot, self.step.commits, puts, deletes, self._guard)
 
     @property
     def record(self) -> Record:

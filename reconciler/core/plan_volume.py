@@ -18,6 +18,7 @@ from dataclasses import replace
 from reconciler.core.mass import DELETES_PAUSED
 from reconciler.core.steps import Aspect, Do, Plan, Saying, Step
 from reconciler.core.views import Bad, HolderView, NodeView, RecordView, SpecView, VolumeView, Wish
+from schema.bounds import several
 from schema.keys import Family, Key
 from schema.models import AttachmentPhase, HolderPhase, Intent, Proof, VolumePhase
 
@@ -254,7 +255,7 @@ def _plan_new(view: VolumeView) -> tuple[Step | None, list[Saying]]:
         return None, [Saying("", Aspect.ACCEPTED, "ImportUnsupported", message, "user")]
     users = [name for name, node in view.nodes.items() if _tells_of_use(node)]
     if users:
-        message = f"a former volume of this name is still in use on {_list(users)}"
+        message = f"a former volume of this name is still in use on {several(users)}"
         return None, [Saying("", Aspect.AVAILABLE, "HeldBy", message, f"node {users[0]}")]
     why = "import it" if spec.imports else f"create it on {spec.backend}"
     keys = (*_lists(view), Key(Family.RECORD, (view.volume,)), Key(Family.DESIRED_VOLUME, (view.volume,)))
@@ -318,11 +319,9 @@ class _Existence:
         spec = self.view.spec
         if spec is None:
             return self._without_wish()
-        if isinstance(spec, Bad):
-            return None, [Saying("", Aspect.ACCEPTED, "Malformed", f"{spec.fault}; the volume stays as it is", "user")]
-        fault = self._refusal(spec)
-        if fault:
-            return None, [fault]
+        fault = _refusal(self.view, self.record, spec)
+        if fault is not None or isinstance(spec, Bad):
+            return None, [fault] if fault else []
         if self.view.phase != VolumePhase.AVAILABLE or self.view.generation != spec.generation:
             commits = (*self.keys, self.wish_key)
             return Step(Do.UPDATE_VOLUME, "its wish is new: note it", commits=commits), []
@@ -346,23 +345,6 @@ class _Existence:
             Do.INTEND_DELETE, "no longer wished for, on_delete: delete", commits=(*self.keys, self.wish_key)
         ), []
 
-    def _refusal(self, spec: SpecView) -> Saying | None:
-        """A wish that this volume can't become. Nothing happens then (DESIGN 2)."""
-        record = self.record
-        taken = self.view.phase == VolumePhase.RETAINED
-        if spec.backend != record.backend:
-            reason = "NameTaken" if taken else "BackendDiffers"
-            message = f"{self.view.volume} is on backend {record.backend}; it can't move to {spec.backend}"
-            return Saying("", Aspect.ACCEPTED, reason, message, "user")
-        if spec.size_gib is not None and spec.size_gib < record.size_gib:
-            reason = "NameTaken" if taken else "SizeSmaller"
-            message = f"{self.view.volume} has {record.size_gib} GiB; it can't shrink to {spec.size_gib}"
-            return Saying("", Aspect.ACCEPTED, reason, message, "user")
-        if spec.imports is not None and spec.imports != record.imports:
-            message = f"{self.view.volume} exists and is not an import of {spec.imports}"
-            return Saying("", Aspect.ACCEPTED, "NameTaken", message, "user")
-        return None
-
     def _extend(self, spec: SpecView) -> tuple[Step | None, list[Saying]]:
         assert spec.size_gib is not None
         if self.view.refused and self.view.refused_gib == spec.size_gib:
@@ -372,7 +354,7 @@ class _Existence:
             return None, [Saying("", Aspect.ACCEPTED, "ExtendUnsupported", message, "user")]
         holders = [holder.node for holder in _holders(self.view)]
         if holders and not self.view.backend.extends_online:
-            message = f"held by {_list(holders)}; it grows to {spec.size_gib} GiB once detached"
+            message = f"held by {several(holders)}; it grows to {spec.size_gib} GiB once detached"
             return None, [Saying("", Aspect.AVAILABLE, "ExtendWaitsForDetach", message, f"node {holders[0]}")]
         why = f"grow from {self.record.size_gib} to {spec.size_gib} GiB"
         return Step(Do.INTEND_EXTEND, why, commits=(*self.keys, self.wish_key)), []
@@ -380,8 +362,27 @@ class _Existence:
     def _orphans(self) -> list[Saying]:
         if not self.record.orphans:
             return []
-        message = f"exported to {_list(self.record.orphans)} without a holder entry; nothing is done about it"
+        message = f"exported to {several(self.record.orphans)} without a holder entry; nothing is done about it"
         return [Saying("", Aspect.AVAILABLE, "OrphanExport", message, "operator")]
+
+
+def _refusal(view: VolumeView, record: RecordView, spec: SpecView | Bad) -> Saying | None:
+    """A wish that this volume can't become. Nothing happens then (DESIGN 2): nobody is granted it either."""
+    taken = view.phase == VolumePhase.RETAINED
+    if isinstance(spec, Bad):
+        return Saying("", Aspect.ACCEPTED, "Malformed", f"{spec.fault}; the volume stays as it is", "user")
+    if spec.backend != record.backend:
+        reason = "NameTaken" if taken else "BackendDiffers"
+        message = f"{view.volume} is on backend {record.backend}; it can't move to {spec.backend}"
+        return Saying("", Aspect.ACCEPTED, reason, message, "user")
+    if spec.size_gib is not None and spec.size_gib < record.size_gib:
+        reason = "NameTaken" if taken else "SizeSmaller"
+        message = f"{view.volume} has {record.size_gib} GiB; it can't shrink to {spec.size_gib}"
+        return Saying("", Aspect.ACCEPTED, reason, message, "user")
+    if spec.imports is not None and spec.imports != record.imports:
+        message = f"{view.volume} exists and is not an import of {spec.imports}"
+        return Saying("", Aspect.ACCEPTED, "NameTaken", message, "user")
+    return None
 
 
 # --- new grants ----------------------------------------------------------------------------------------------------------
@@ -410,6 +411,7 @@ def _grant_keys(view: VolumeView, name: str, boot: str) -> tuple[Key, ...]:
     return (
         *_lists(view),
         Key(Family.RECORD, (view.volume,)),
+        Key(Family.DESIRED_VOLUME, (view.volume,)),
         Key(Family.DESIRED_ATTACHMENT, (name, view.volume)),
         Key(Family.DESIRED_NODE, (name,)),
         Key(Family.NODE, (name,)),
@@ -440,8 +442,12 @@ def _against_volume(view: VolumeView, name: str) -> Saying | None:
     if view.spec is None:
         message = f"volume {view.volume} is no longer wished for: put desired/volumes/{view.volume} again"
         return Saying(name, Aspect.GRANTED, "VolumeNotWanted", message, "user")
+    refused = _refusal(view, record, view.spec)
+    if refused is not None:
+        message = f"the wish for volume {view.volume} is not one for the volume that there is: {refused.message}"
+        return Saying(name, Aspect.GRANTED, "VolumeRefused", message, "user")
     if record.orphans:
-        message = f"{view.volume} is exported to {_list(record.orphans)} without a holder entry"
+        message = f"{view.volume} is exported to {several(record.orphans)} without a holder entry"
         return Saying(name, Aspect.GRANTED, "OrphanExport", message, "operator")
     if not view.backend.ready:
         return _backend_saying(view, name, Aspect.GRANTED)
@@ -492,10 +498,6 @@ def _lists(view: VolumeView) -> tuple[Key, Key]:
 def _wishes(view: VolumeView, holder: HolderView) -> tuple[Key, Key]:
     """The wish, and the key that may set it aside."""
     return Key(Family.DESIRED_ATTACHMENT, (holder.node, view.volume)), Key(Family.DESIRED_NODE, (holder.node,))
-
-
-def _list(names: list[str] | tuple[str, ...]) -> str:
-    return ", ".join(names)
 
 
 def _backend_saying(view: VolumeView, name: str, aspect: Aspect) -> Saying:

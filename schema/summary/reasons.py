@@ -27,6 +27,7 @@ MEANING: dict[str, Meaning] = {
     "UnknownBackend": Meaning("Pending", _USER),
     "VolumeNotReady": Meaning("Pending", "volume {volume}"),
     "VolumeNotWanted": Meaning("Pending", _USER),
+    "VolumeRefused": Meaning("Pending", _USER),
     "BackendNotReady": Meaning("Pending", _BACKEND),
     "NodeUnknown": Meaning("Pending", _NODE),
     "NodeSilent": Meaning("Pending", _NODE),

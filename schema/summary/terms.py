@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from schema.capacity import Amount
 from schema.codec import Malformed
 from schema.models import (
     Alive,
@@ -218,8 +219,9 @@ class BackendSummary:
     driver: str | None
     protocol: str | None
     controller: str | None
-    capacity: dict[str, float]
-    """`total_gib` and `free_gib` of all pools together: whatever else a driver reports stays out of sight."""
+    capacity: dict[str, Amount]
+    """`total_gib` and `free_gib` of all pools together, or a word (`infinite`, `unknown`): whatever else a driver reports stays out
+    of sight."""
     orphan_exports: int = 0
     """How many exports the audit found that no record explains."""
     orphans: tuple[str, ...] = ()

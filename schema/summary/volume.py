@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from schema.capacity import sums
 from schema.codec import Malformed
 from schema.models import (
     Alive,
@@ -223,7 +224,7 @@ def summarise_backend(name: str, status: BackendStatus | Malformed | None, *, le
         driver=known.driver if known else None,
         protocol=known.protocol if known else None,
         controller=(known.controller or None) if known else None,
-        capacity=_capacity(known.capacity) if known else {},
+        capacity=sums(known.capacity) if known else {},
         orphan_exports=known.orphan_exports if known else 0,
         orphans=tuple(map(_orphan, known.orphans)) if known else (),
     )
@@ -232,15 +233,3 @@ def summarise_backend(name: str, status: BackendStatus | Malformed | None, *, le
 def _orphan(orphan: Orphan) -> str:
     volume = f"volume {orphan.volume} ({orphan.uid})" if orphan.volume else f"uid {orphan.uid}"
     return f"{volume} to {orphan.client or 'somebody'}"
-
-
-def _capacity(told: dict[str, object]) -> dict[str, float]:
-    """Total and free GiB over all pools. A pool may say `infinite` or `unknown`: what is no number does not count."""
-    pools = told.get("pools")
-    sums: dict[str, float] = {}
-    for pool in pools if isinstance(pools, list) else []:
-        for name in ("total_gib", "free_gib"):
-            value = pool.get(name) if isinstance(pool, dict) else None
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                sums[name] = round(sums.get(name, 0) + value, 2)
-    return sums

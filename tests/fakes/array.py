@@ -57,6 +57,8 @@ class FakeArray:
         """False: whoever was let in once stays so until the volume is deleted, as with NFS or RBD. LUNs are never used again."""
         self.list_exports = False
         """Whether its driver can tell what is exported (`exposures`)."""
+        self.pools = 1
+        """So many it has, of equal size."""
         self.tells_identity = True
         self.tells_size = True
         self.extends_online = False

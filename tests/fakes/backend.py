@@ -227,8 +227,12 @@ class FakeBackend:
             "list_exports": self.array.list_exports,
             "cuts_access": self.array.cuts_access,
         }
-        capacity = {"pools": [{"name": "all", "total_gib": 10_000, "free_gib": 10_000}]}
-        return BackendInfo("tests.fakes.FakeDriver", PROTOCOL, capabilities, capacity, ("initiator",))
+        room_gib = 10_000 / self.array.pools
+        pools = [
+            {"name": f"{self.name}.example.com:/export/pool-{n:04}", "total_gib": room_gib, "free_gib": room_gib}
+            for n in range(self.array.pools)
+        ]
+        return BackendInfo("tests.fakes.FakeDriver", PROTOCOL, capabilities, {"pools": pools}, ("initiator",))
 
 
 def _initiator(export: Export) -> str:

@@ -102,7 +102,7 @@ def test_what_is_confirmed_goes_and_covers_no_later_accident(fleet: Fleet) -> No
 
 def test_wishes_taken_back_by_name_need_no_more_words(fleet: Fleet) -> None:
     """Naming is confirming: brickctl's own delete of all is carried out at once."""
-    fleet.brickctl("delete", "attachment", *(f"a/{volume}" for volume in VOLUMES))
+    fleet.brickctl("delete", "attachment", *(f"a/{volume}" for volume in VOLUMES), "--yes")
     for volume in VOLUMES:
         fleets.until_gone(fleet, "a", volume)
 

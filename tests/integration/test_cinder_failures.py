@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,7 @@ noop_number = many
 @pytest.fixture
 def cinder_conf(tmp_path: Path) -> Path:
     path = tmp_path / "cinder.conf"
+    path.touch(mode=0o600)
     path.write_text(CINDER_CONF)
     return path
 
@@ -192,6 +194,19 @@ def test_a_section_of_a_cinder_conf_is_taken_as_it_is(backends: Backends, cinder
 def test_a_wrong_section_is_named(backends: Backends, cinder_conf: Path, section: str, words: str) -> None:
     with pytest.raises(Terminal, match=words):
         backends.make(cinder_conf=cinder_conf, section=section).open([])
+
+
+def test_a_cinder_conf_with_secrets_that_others_can_read_is_refused(backends: Backends, cinder_conf: Path) -> None:
+    """F-K9. Whatever section they are in: it is the file that should be private."""
+    cinder_conf.chmod(0o644)
+    with pytest.raises(
+        Terminal, match=r"holds secrets \(\[\w+\] \w+\) and can be read by others .*: chmod 640"
+    ) as told:
+        backends.make(cinder_conf=cinder_conf, section="gold").open([])
+    assert "c4n" not in str(told.value)
+    assert "something" not in str(told.value)
+    cinder_conf.write_text(re.sub(r".*(://\w+:|password).*\n", "", CINDER_CONF))
+    backends.make(cinder_conf=cinder_conf, section="gold").open([])
 
 
 def test_a_missing_cinder_conf_is_named(backends: Backends, tmp_path: Path) -> None:

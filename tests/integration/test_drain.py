@@ -100,7 +100,7 @@ def test_a_drain_outlives_daemons_and_its_end_brings_everything_back(fleet: Flee
     free, used = (attached_with(fleet, "a", volume, volume.encode()) for volume in ("free", "used"))
     assert free.boot == used.boot
     with open(used.path, "rb"):
-        draining = start(fleet, "drain", "a", "--label", "kernel", "--reason", "reboot", "--timeout", "170s")
+        draining = start(fleet, "drain", "a", "--label", "kernel", "--reason", "reboot", "--timeout", "170s", "--yes")
         until_detached(fleet, "a", "free")
         until_busy(fleet, "a", "used")
         for name, again in (("a", fleet.node), ("ctl", fleet.controller)):
@@ -145,7 +145,7 @@ def test_a_cancelled_drain_leaves_what_was_not_detached_yet(fleet: Fleet) -> Non
     attached_with(fleet, "b", "back", b"back again")
     kept = attached_with(fleet, "b", "kept", b"kept")
     with open(kept.path, "rb") as device:
-        fleet.brickctl("drain", "b", "--no-wait")
+        fleet.brickctl("drain", "b", "--no-wait", "--yes")
         until_detached(fleet, "b", "back")
         until_busy(fleet, "b", "kept")
         fleet.brickctl("undrain", "b")

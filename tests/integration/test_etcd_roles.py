@@ -95,7 +95,8 @@ def may_write(role: str, family: Family, node: str) -> bool:
         case "user":
             return family.writer is Writer.USER
         case "operator":
-            return family.writer in (Writer.USER, Writer.OPERATOR)
+            forgets = (Family.NODE, Family.BACKEND)
+            return family.writer in (Writer.USER, Writer.OPERATOR) or family in forgets
         case "fence-agent":
             return family.writer is Writer.OPERATOR
     return family.writer is Writer.NODE and node == OWN

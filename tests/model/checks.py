@@ -25,6 +25,7 @@ STUCK = "stuck: no settled state can be reached"
 STUCK_UNHEALED = "stuck as long as fenced nodes stay away"
 NOISY = "a settled state is not quiet"
 CORDON_IGNORED = "(k) granted to a cordoned or drained node"
+NOT_ITS_WISH = "(r) granted although no wish for the volume is accepted"
 DATA_LOST = "(d) data deleted that was to be retained"
 DELETED_IN_USE = "(h) deleted while a node holds or claims it"
 EXTENDED_IN_USE = "(x) extended while a node holds it"
@@ -67,7 +68,15 @@ def disconnect(state: State, node: int) -> str:
 
 
 def grant(state: State, node: int) -> str:
-    return CORDON_IGNORED if state.nodes[node].intent else ""
+    if state.nodes[node].intent:
+        return CORDON_IGNORED
+    return "" if _is_accepted(state) else NOT_ITS_WISH
+
+
+def _is_accepted(state: State) -> bool:
+    """The wish for the volume is one that it can become."""
+    spec, record = state.volume.spec, state.volume.record
+    return spec is not None and record is not None and spec.size >= record.size
 
 
 def intend_delete(state: State) -> str:
@@ -117,7 +126,7 @@ def settled(state: State, *, healed: bool) -> bool:
     holders = volume.holders
     wished = [node for node in here if state.nodes[node].wish and not state.nodes[node].intent]
     holding = {holder.node for holder in holders}
-    grantable = volume.spec and volume.record and not volume.record.intent
+    grantable = _is_accepted(state) and volume.record and not volume.record.intent
     if len(holders) > 1 or (wished and grantable and not holders) or (not holders and state.array.target):
         return False
     return all(_node_settled(state, node, node in holding, node in here) for node in range(2))

@@ -19,6 +19,7 @@ from tests.model.checks import (
     DROPPED,
     ENDLESS,
     EXTENDED_IN_USE,
+    NOT_ITS_WISH,
     REVIVED,
     STUCK,
     TWO_WRITERS,
@@ -131,6 +132,11 @@ VOLUME_VARIANTS = {
         variants.ForgetsOnDelete, Load(Budget(specs=2, wishes=1), "without volume", nodes=1), DATA_LOST
     ),
     "users do not wait": missing(variants.UsersDoNotWait, Load(Budget(specs=3), "without volume", nodes=1), DATA_LOST),
+    "grants whatever is wished": missing(
+        variants.GrantsWhateverIsWished,
+        Load(Budget(specs=2, wishes=1), "without volume", nodes=1, sizes=(1, 2)),
+        NOT_ITS_WISH,
+    ),
     "a connection keeps its size": missing(
         variants.NeverTellsOfGrowth,
         Load(Budget(specs=2, wishes=1), "without volume", nodes=1, sizes=(1, 2), online=True),

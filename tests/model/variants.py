@@ -419,6 +419,18 @@ class UsersDoNotWait(Rules):
         return True
 
 
+class GrantsWhateverIsWished(Rules):
+    """Any wish of the volume's name will do, also one that was refused."""
+
+    def plan_volume(self, view: VolumeView) -> Step | None:
+        step = plan_volume(view).step
+        spec, record = view.spec, view.record
+        if step is None and isinstance(spec, SpecView) and isinstance(record, RecordView):
+            fitting = replace(spec, size_gib=record.size_gib, generation=view.generation)
+            return plan_volume(replace(view, spec=fitting)).step
+        return step
+
+
 class ExtendsHeld(Rules):
     """A volume is extended while a node holds it."""
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from schema.codec import encode
 from schema.keys import Family, Key
-from schema.models import Verdict
+from schema.models import BackendStatus, Verdict
 from tests.sim.faults import Fault, Kind
 from tests.sim.fleet import Fleet, Shape
 from tests.sim.run import Run, Scenario
@@ -87,4 +88,56 @@ def test_a_node_with_the_identifier_of_another_is_granted_nothing() -> None:
         assert not undone(fleet)
 
     result = Run(Scenario("clone", Shape(1, 2, 1), [], []), story=story).play()
+    assert not result.failure, f"{result.failure}\n{result.transcript(60)}"
+
+
+def test_who_waits_for_the_record_of_another_node_goes_on_when_it_goes() -> None:
+    """F-S9: the record of a retired host is forgotten, and its successor with the same identifier gets its volumes at once,
+    not at the next resync. A record that changes is as good."""
+
+    def story(run: Run) -> None:
+        fleet = run.fleet
+        path = fleet.keyspace.path(Family.NODE, "n1")
+        old, host = fleet.hosts["n1"], fleet.hosts["n2"]
+        daemon = fleet.daemons["node/n2"]
+        daemon.kill()
+        run.let_pass(5.0)
+        fleet.daemons["node/n1"].kill()
+        old.initiator, host.initiator = host.initiator, old.initiator
+        run.let_pass(10.0)
+        daemon.start()
+        for name in ("one", "two"):
+            run.act(volume(fleet, name))
+            run.act(attachment(fleet, "n2", name))
+        run.let_pass(10.0)
+        assert not host.devices
+        fleet.by_hand(path, None)
+        run.let_pass(5.0)
+        assert len(host.devices) == 2, "it waits for the next resync"
+        fleet.daemons["node/n1"].start()
+
+    result = Run(Scenario("retired", Shape(1, 2, 1), [], []), story=story).play()
+    assert not result.failure, f"{result.failure}\n{result.transcript(60)}"
+
+
+def test_a_backend_that_is_forgotten_is_unknown_to_its_wishes_at_once() -> None:
+    """F-S9: whoever waits for its controller is told that there is none; not at the next resync."""
+
+    def story(run: Run) -> None:
+        fleet = run.fleet
+        path = fleet.keyspace.path(Family.BACKEND, "tried")
+        status = BackendStatus(ready=True, driver="x.Driver", controller="c9")
+        fleet.by_hand(path, encode(status))
+        fleet.by_hand(fleet.keyspace.path(Family.DESIRED_VOLUME, "v"), b'{"backend": "tried", "size_gib": 1}')
+        run.let_pass(20.0)
+        verdict = Key(Family.VERDICT_VOLUME, ("v",))
+        assert fleet.invariants.values.get(verdict) is None
+        fleet.by_hand(path, None)
+        run.let_pass(5.0)
+        told = fleet.invariants.values.get(verdict)
+        assert isinstance(told, Verdict)
+        assert "UnknownBackend" in [each.reason for each in told.conditions]
+        fleet.by_hand(fleet.keyspace.path(Family.DESIRED_VOLUME, "v"), None)
+
+    result = Run(Scenario("tried", Shape(1, 1, 1), [], []), story=story).play()
     assert not result.failure, f"{result.failure}\n{result.transcript(60)}"

@@ -82,7 +82,6 @@ def test_what_get_prints_may_be_applied() -> None:
         ("kind: Volume\nname: a\nspec:\n  backend: lvm\n", ["line 3: spec: size_gib is needed, unless"]),
         ("kind: Volume\nname: a\nspec:\n  backend: lvm\n  size_gib: ten\n", ["line 5: spec.size_gib: must be"]),
         ("kind: Volume\nname: a", ["spec: is missing"]),
-        ("kind: Volume\nname: a\nstatus: {state: Retained}", ["is missing: nobody wishes for it (its data may be ret"]),
         ("kind: Volume\nname: a\nspec: 7", ["line 3: spec: must be a mapping"]),
         ("kind: Volume\nname: 12\nspec: {backend: lvm, size_gib: 1}", ["line 2: name: must be text: write name: '12'"]),
         ("kind: Attachment\nnode: a/b\nvolume: v", ["line 2: node: 'a/b': use letters, digits"]),

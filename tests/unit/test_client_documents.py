@@ -34,7 +34,7 @@ WEIRD = st.recursive(
 def attempt(text: str) -> None:
     """Either wishes, or a Misuse that names the place; anything else is raised on."""
     with suppress(Misuse):
-        assert all(stored(wish.spec) for wish in read(["-"], io.StringIO(text)))
+        assert all(stored(wish.spec) for wish in read(["-"], io.StringIO(text)).wishes)
 
 
 @given(st.lists(PIECES, max_size=25).map("".join))

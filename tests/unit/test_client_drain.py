@@ -131,7 +131,7 @@ def test_drain_waits_until_nothing_is_left(world: World) -> None:
     world.later(4, lambda: world.delete(Family.ATTACHMENT, "web-1", "data"))
     world.later(5, world.available)
     started = world.clock.now()
-    result = world.run("drain", "web-1", "--reason", "new kernel")
+    result = world.run("drain", "web-1", "--reason", "new kernel", "--yes")
     assert result.exit_code == 0
     assert world.clock.now() - started == pytest.approx(5, abs=0.1)
     assert result.stdout == "node/web-1 draining (brickctl: new kernel)\nnode/web-1 drained\n"
@@ -180,7 +180,7 @@ def test_the_time_is_over(world: World) -> None:
     world.said("Attached", volume="logs")
     busy(world)
     started = world.clock.now()
-    result = world.run("drain", "web-1", "--timeout", "30s")
+    result = world.run("drain", "web-1", "--timeout", "30s", "--yes")
     assert (result.exit_code, world.clock.now() - started) == (5, 30)
     assert "attachment/web-1/data is Blocked" in result.stderr
     assert "attachment/web-1/logs is Detaching, waits for node web-1" in result.stderr

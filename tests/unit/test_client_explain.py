@@ -173,6 +173,24 @@ def test_a_wish_for_a_volume_that_is_wrong(world: World, spec: bytes, reason: st
     assert "brickctl attach" not in text
 
 
+NEWER = "$.schema: version 2 is newer than this program knows (1); left alone"
+
+
+@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("family", [Family.DESIRED_VOLUME, Family.DESIRED_ATTACHMENT, Family.CLAIM, Family.VOLUME])
+def test_what_a_newer_brickwork_wrote_is_not_to_be_overwritten(world: World, family: Family, told: bool) -> None:
+    """F-S14: the remedy is an upgrade, whichever key it is, and whether the controller told of it or the client saw it."""
+    names = ("web-1", "data") if len(family.names) == 2 else ("data",)
+    if told and family in (Family.DESIRED_VOLUME, Family.DESIRED_ATTACHMENT):
+        world.verdict(family, names, "Accepted", "Malformed", NEWER)
+    else:
+        world.put(family, names, b'{"schema": 2, "backend": "lvm", "size_gib": 10}')
+    text = world.ok("explain", "web-1", "data")
+    assert "a newer Brickwork wrote it. Upgrade" in text
+    assert "put a right value" not in text
+    assert "damaged" not in text
+
+
 def test_a_refused_volume(world: World) -> None:
     """The driver's words, and what to correct."""
     world.volume("big", b'{"backend": "lvm", "size_gib": 900000}')

@@ -84,7 +84,7 @@ def test_names_can_be_used_again(world: World) -> None:
     assert names == ["attachment/web-1/data", "attachment/web-2/data"]
     assert "web-1" in world.ok("get", names[0])
     assert world.ok("describe", *names).count("Attachment web-") == 2
-    assert world.run("delete", *names).exit_code == 0
+    assert world.run("delete", *names, "--yes").exit_code == 0
 
 
 def test_jsonpath(world: World) -> None:

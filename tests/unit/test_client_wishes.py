@@ -47,7 +47,7 @@ def test_attach_does_not_change_a_mode() -> None:
         (("attach", "web-1", "data", "--label", "x"), "--label 'x': write NAME=VALUE"),
         (("attach", "web-1"), "Missing argument 'VOLUME'"),
         (("delete", "volume"), "which volume?"),
-        (("delete", "backend", "lvm"), "'backend' is no kind of object here; write one of volume, attachment, node"),
+        (("delete", "pool", "lvm"), "'pool' is no kind of object here; write one of volume, attachment, node, backend"),
         (("delete", "attachment", "web-1"), "write NODE/VOLUME, such as web-1/data"),
         (("delete",), "say what to delete"),
         (("delete", "volume", "a", "-f", "x"), "say what to delete"),
@@ -103,8 +103,8 @@ def test_imported_data_is_retained_whatever_is_written() -> None:
 
 
 @pytest.mark.parametrize("spec", [b'{"backend": "lvm", "size_gib": 1, "on_delete": "delete"}', b"{broken"])
-def test_losing_data_is_asked_for_on_a_terminal_only(spec: bytes) -> None:
-    """A terminal is asked, --yes answers; without a terminal nobody is ever asked."""
+def test_losing_data_needs_a_yes(spec: bytes) -> None:
+    """F-D9: a terminal is asked, --yes answers; without a terminal and without --yes nothing is deleted."""
     world = World()
     world.volume(spec=spec)
     world.terminal = True
@@ -116,8 +116,82 @@ def test_losing_data_is_asked_for_on_a_terminal_only(spec: bytes) -> None:
     assert "?" not in world.run("delete", "volume", "data", "--yes").stderr
     world.volume(spec=spec)
     world.terminal = False
-    assert "?" not in world.run("delete", "volume", "data").stderr
+    for arguments, stdin in ((("volume", "data"), ""), (("volume/data",), ""), (("-f", "-"), MANIFEST)):
+        silent = world.run("delete", *arguments, stdin=stdin)
+        assert (silent.exit_code, world.value(Family.DESIRED_VOLUME, "data")) == (2, spec)
+        assert "Nobody is here to be asked: say --yes" in silent.stderr
+    assert world.run("delete", "-f", "-", "--yes", stdin=MANIFEST).exit_code == 0
     assert world.value(Family.DESIRED_VOLUME, "data") is None
+
+
+MANIFEST = "kind: Volume\nname: data\nspec: {backend: lvm, size_gib: 1, on_delete: delete}\n"
+TWO = "kind: Attachment\nnode: web-1\nvolume: a\n---\nkind: Attachment\nnode: web-1\nvolume: b\n"
+DRAINS = "kind: Node\nname: web-1\nspec: {drains: {ann: disk}}\n"
+ENDS = "kind: Node\nname: web-1\nspec: {confirmed_detaches: {a: 7, b: 7}}\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "stdin"),
+    [
+        (("delete", "attachment", "web-1/a", "web-1/b"), ""),
+        (("delete", "-f", "-"), TWO),
+        (("drain", "web-1", "--no-wait"), ""),
+        (("apply", "-f", "-"), DRAINS),
+        (("apply", "-f", "-"), ENDS),
+    ],
+)
+def test_detaching_more_than_one_needs_a_yes(command: tuple[str, ...], stdin: str) -> None:
+    """F-D9: in a script --yes has to say it; one detach by name, or a second drain, needs none."""
+    world = World()
+    for volume in ("a", "b"):
+        world.attached(volume=volume)
+    before = world.etcd.revision
+    result = world.run(*command, stdin=stdin)
+    assert (result.exit_code, world.etcd.revision) == (2, before)
+    assert "say --yes" in result.stderr
+    world.terminal = not stdin
+    if world.terminal:
+        assert (world.run(*command, stdin="n\n").exit_code, world.etcd.revision) == (1, before)
+        world.terminal = False
+    assert world.run(*command, "--yes", stdin=stdin).exit_code == 0
+    assert world.etcd.revision > before
+    if b"drains" in (world.value(Family.DESIRED_NODE, "web-1") or b""):
+        assert world.run("drain", "web-1", "--label", "bob", "--no-wait").exit_code == 0
+
+
+def test_one_detach_in_a_script_stays() -> None:
+    """By name, by manifest, or by a drain of a node that has one volume."""
+    for command in (
+        ("detach", "web-1", "data"),
+        ("delete", "attachment", "web-1/data"),
+        ("drain", "web-1", "--no-wait"),
+    ):
+        world = World()
+        world.attached()
+        assert world.run(*command).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("attach", "web-1", "data"),
+        ("attach", "web-1", "data", "--min-paths", "2"),
+        ("apply", "-f", "-"),
+        ("cordon", "web-1"),
+        ("drain", "web-1"),
+    ],
+)
+def test_what_a_newer_brickwork_wrote_is_for_an_upgrade(command: tuple[str, ...]) -> None:
+    """F-S14: nothing overwrites it, and the words say upgrade."""
+    world = World()
+    world.node()
+    newer = b'{"schema": 2, "modes": ["rw"]}'
+    world.wish(spec=newer)
+    world.put(Family.DESIRED_NODE, ("web-1",), newer)
+    result = world.run(*command, stdin="kind: Attachment\nnode: web-1\nvolume: data\nspec: {mode: rw}\n")
+    assert result.exit_code == 3
+    assert "Upgrade this brickctl" in result.stderr
+    assert stored(world) == newer == world.value(Family.DESIRED_NODE, "web-1")
 
 
 def test_delete_by_name_and_by_manifest() -> None:
@@ -130,15 +204,6 @@ def test_delete_by_name_and_by_manifest() -> None:
     manifest = "kind: Volume\nname: data\nspec: {backend: lvm, size_gib: 1}\n---\nkind: Attachment\nnode: web-1\nvolume: data\n"
     world.wish()
     assert world.ok("delete", "-f", "-", stdin=manifest) == "attachment/web-1/data deleted\nvolume/data absent\n"
-
-
-def test_delete_node_removes_its_cordons() -> None:
-    """The node itself is its daemon's."""
-    world = World()
-    world.node()
-    world.put(Family.DESIRED_NODE, ("web-1",), b'{"cordons": {"ann": "disk"}}')
-    assert world.ok("delete", "node", "web-1") == "node/web-1 deleted\n"
-    assert world.value(Family.NODE, "web-1") is not None
 
 
 def test_what_the_roles_hide_is_not_absent() -> None:

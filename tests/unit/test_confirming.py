@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from client.exits import Exit
 from reconciler.core.mass import DELETES_PAUSED, DETACHES_PAUSED, MassRule, paused_detaches
 from schema.keys import Family
 from schema.models import DeletionSpec, NodeSpec
@@ -57,7 +58,7 @@ def test_one_wish_takes_no_confirmation(world: World) -> None:
 def test_all_at_once_are_confirmed_with_their_epochs(world: World) -> None:
     """What else is in the node's key stays."""
     world.put(Family.DESIRED_NODE, ("web-1",), b'{"cordons": {"ann": "disk"}, "confirmed_detaches": {"old": 3}}')
-    world.ok("delete", "attachment", *(f"web-1/{volume}" for volume in VOLUMES))
+    world.ok("delete", "attachment", *(f"web-1/{volume}" for volume in VOLUMES), "--yes")
     assert confirmed(world) == dict.fromkeys(VOLUMES, 7)
     assert b"ann" in (world.value(Family.DESIRED_NODE, "web-1") or b"")
 
@@ -102,3 +103,16 @@ def test_data_that_the_controller_asks_about_is_deleted_by_name() -> None:
     assert "confirmed: its data is deleted" in world.ok("delete", "volume", "scratch", "--yes")
     assert b'"u-1"' in (world.value(Family.DESIRED_DELETION, "scratch") or b"")
     assert world.value(Family.DESIRED_DELETION, "former") is None
+
+
+def test_f_s5_confirmations_that_do_not_fit_into_the_nodes_key_are_refused_whole(world: World) -> None:
+    """A key that is too large could not be read by anybody: it would count as a cordon for ever."""
+    names = [f"{'v' * 240}-{number}" for number in range(200)]
+    for name in names:
+        world.attached("web-1", name)
+        world.wish("web-1", name)
+    result = world.run("delete", "--yes", "attachment", *(f"web-1/{name}" for name in names))
+    assert result.exit_code == Exit.USAGE
+    assert "node/web-1: needs" in result.stderr
+    assert world.value(Family.DESIRED_ATTACHMENT, "web-1", names[0]) is not None
+    world.ok("delete", "--yes", "attachment", *(f"web-1/{name}" for name in names[:3]))

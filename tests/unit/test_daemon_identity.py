@@ -12,7 +12,7 @@ import pytest
 
 import schema
 from daemons import schema_refusal
-from daemons.identity import Instance, boot_id, kernel_boot_id, mint, node_id, private_folder
+from daemons.identity import Instance, boot_id, kernel_boot_id, mint, node_id, private_folder, trusted_folder
 from daemons.process import Exit, Refused
 
 # --- the node id
@@ -158,3 +158,52 @@ def test_a_daemon_refuses_to_start_when_another_distribution_took_the_name_schem
         f"brickwork: the Python package 'schema' is not Brickwork's: it comes from {tmp_path}"
     )
     assert "Traceback" not in done.stderr
+
+
+# --- folders that root works in (F-K10)
+
+
+@pytest.mark.parametrize(
+    ("mode", "why"), [(0o1777, "everybody may write to it"), (0o777, "everybody may write to it"), (0o703, "everybody")]
+)
+def test_a_folder_that_everybody_may_write_to_is_refused(tmp_path: Path, mode: int, why: str) -> None:
+    folder = tmp_path / "locks"
+    folder.mkdir()
+    folder.chmod(mode)
+    with pytest.raises(Refused, match=rf"^lock_path: {folder}: {why}.*chmod o-w"):
+        trusted_folder("lock_path", folder)
+
+
+def test_a_folder_in_one_that_everybody_may_write_to_is_refused_unless_nobody_can_move_it(tmp_path: Path) -> None:
+    above = tmp_path / "above"
+    above.mkdir()
+    above.chmod(0o777)
+    with pytest.raises(Refused, match=f"which is in {above}: everybody may write to it"):
+        trusted_folder("lock_path", above / "locks")
+    above.chmod(0o1777)
+    trusted_folder("lock_path", above / "locks")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_a_folder_of_another_user_is_refused_also_behind_a_link(tmp_path: Path) -> None:
+    folder, link = tmp_path / "theirs", tmp_path / "locks"
+    folder.mkdir()
+    link.symlink_to(folder)
+    trusted_folder("lock_path", link)
+    os.chown(folder, 12345, 12345)
+    for place in (folder, link):
+        with pytest.raises(Refused, match="belongs to user 12345"):
+            trusted_folder("lock_path", place)
+    os.chown(folder, 0, 0)
+    os.chown(link, 12345, 12345, follow_symlinks=False)
+    with pytest.raises(Refused, match="belongs to user 12345"):
+        trusted_folder("lock_path", link)
+
+
+def test_a_folder_is_made_for_others_to_look_into(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        trusted_folder("link_folder", tmp_path / "a" / "b")
+    finally:
+        os.umask(before)
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("a", "a/b")] == [0o755, 0o755]

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Literal
 
@@ -131,6 +132,14 @@ def test_systemd_understands_the_unit(kind: Kind, tmp_path: Path) -> None:
     command = ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", str(unit)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_wheel_brings_all_that_is_in_deploy() -> None:
+    """F-C20: who installs without a checkout finds units, roles and examples below share/brickwork."""
+    root = DEPLOY.parent
+    data_files = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["data-files"]
+    brought = {path for globs in data_files.values() for glob in globs for path in root.glob(glob)}
+    assert brought == {path for path in DEPLOY.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("script", ["deploy/etcd-roles.sh", "deploy/fence/ipmi.sh.example", "tools/setup", ".ci/run"])

@@ -19,6 +19,19 @@ from daemons.process import Exit, Failpoint, Refused, Signals, Supervisor, end_w
 PATIENCE_S = 10
 
 
+def test_a_daemon_writes_for_itself_and_its_memory_is_nobodys(tmp_path: Path) -> None:
+    """F-K13."""
+    script = (
+        "import ctypes, sys; from daemons.process import keep_to_itself; keep_to_itself();"
+        "open(sys.argv[1], 'w'); print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "file")], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "0\n"
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o600
+
+
 @pytest.fixture
 def notifications(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
     """What systemd would receive."""

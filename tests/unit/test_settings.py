@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,7 @@ Write = Callable[[str], Path]
 def write(tmp_path: Path) -> Write:
     def file(text: str) -> Path:
         path = tmp_path / "settings.yaml"
+        path.touch(mode=0o600)
         path.write_text(text)
         return path
 
@@ -302,6 +304,47 @@ def test_no_error_shows_a_secret() -> None:
         with pytest.raises(ValidationError) as fault:
             model.model_validate(given)
         assert CANARY not in f"{fault.value} {fault.value!r}"
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o604, 0o666, 0o660, 0o620])
+@pytest.mark.parametrize(
+    "options", [f"san_password: {CANARY}", f"outer: [{{api_token: {CANARY}}}]", f"san_url: 'https://me:{CANARY}@array'"]
+)
+def test_settings_with_a_secret_that_others_can_read_are_refused(write: Write, options: str, mode: int) -> None:
+    """F-K9."""
+    path = write(f"backends: {{a: {{driver: x, options: {{{options}}}}}}}\n")
+    path.chmod(mode)
+    with pytest.raises(SettingsError) as caught:
+        load("controller", path, {})
+    assert f"chmod 600 {path}" in str(caught.value)
+    assert "backends.a.options." in str(caught.value)
+    assert CANARY not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "mode"),
+    [(f"san_password: {CANARY}", 0o600), (f"san_password: {CANARY}", 0o640), ("san_ip: 10.0.0.1", 0o644)],
+)
+def test_settings_that_their_owner_keeps_to_itself_or_that_hold_no_secret_are_taken(
+    write: Write, options: str, mode: int
+) -> None:
+    """0640: a group that root chose, as for a daemon that runs as a user of its own."""
+    path = write(f"backends: {{a: {{driver: x, options: {{{options}}}}}}}\n")
+    path.chmod(mode)
+    os.chown(path, 0, 0) if os.geteuid() == 0 else path.chmod(mode & 0o704)
+    assert load("controller", path, {}).backends["a"].options
+
+
+def test_a_key_that_others_can_read_is_refused(write: Write, tmp_path: Path) -> None:
+    """F-K9."""
+    key = tmp_path / "node.key"
+    key.write_text("…")
+    key.chmod(0o644)
+    settings = load("node", write(f"etcd: {{endpoints: ['https://a:1'], cert_file: /c, key_file: {key}}}\n"), {})
+    with pytest.raises(Refused, match=r"etcd\.key_file: .*\(-rw-r--r--\): chmod 600"):
+        settings.etcd.store_settings()
+    key.chmod(0o600)
+    assert settings.etcd.store_settings().key_file == key
 
 
 # --- the command line

@@ -143,7 +143,7 @@ def test_backend_table() -> None:
     pools = [{"name": "a", "total_gib": 10.5, "free_gib": 7.5}, odd, {"total_gib": 1}, "nonsense"]
     capacity: dict[str, Any] = {"pools": pools, "san_password": "s3cret"}
     ready = summarise_backend("lvm", BackendStatus(ready=True, driver="d", capacity=capacity), led=True)
-    assert (ready.state, ready.capacity, ready.waits_for) == ("Ready", {"total_gib": 11.5, "free_gib": 7.5}, "")
+    assert (ready.state, ready.capacity, ready.waits_for) == ("Ready", {"total_gib": "infinite", "free_gib": 7.5}, "")
     down = summarise_backend("lvm", DOWN, led=True)
     assert (down.state, down.message) == ("NotReady", "no route to 10.0.0.9")
     assert summarise_backend("lvm", None, led=True).reason == "BackendUnknown"

@@ -47,6 +47,8 @@ _CLEAN_UP = {
     "nvme": "_try_disconnect_all",
 }
 """What a connector's `connect_volume` calls when it fails."""
+ADDRESSES_MAX = 256
+"""Of a host, that arrays are told (`host_ips`)."""
 
 
 class OsBrick:
@@ -69,7 +71,7 @@ class OsBrick:
         found = connector.get_connector_properties(
             _ROOT_HELPER, settings.my_ip, multipath, settings.enforce_multipath, host=settings.node
         )
-        return _plain(found)
+        return within_bounds(_plain(found))
 
     def connect(
         self, protocol: str, data: Mapping[str, Any], *, multipath: bool, present: bool = False
@@ -196,6 +198,16 @@ def _disable(connector: Any, method: str) -> None:
     if not callable(getattr(connector, method, None)):
         raise Terminal(f"this version of os-brick is not supported: {type(connector).__name__} has no {method}")
     setattr(connector, method, lambda *_, **__: None)
+
+
+def within_bounds(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """Connector properties that fit into a key: a host with thousands of addresses (Kubernetes' IPVS puts every service on one)
+    tells the first, and how many more it has."""
+    told = dict(properties)
+    addresses = told.get("host_ips")
+    if isinstance(addresses, list) and len(addresses) > ADDRESSES_MAX:
+        told |= {"host_ips": addresses[:ADDRESSES_MAX], "host_ips_left_out": len(addresses) - ADDRESSES_MAX}
+    return told
 
 
 def _plain(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -46,8 +46,9 @@ class ConnectorSettings(BaseModel):
     """Refuse to work, instead of using one path, when multipathd does not run."""
     link_folder: Path = Path("/dev/brickwork")
     """Where the stable links are. Under /dev, so that a reboot takes them along with the devices."""
-    lock_path: Path = Path("/run/lock/os-brick")
-    """os-brick's locks. Nova and Cinder on the same host must be given the same folder: they share sessions with us."""
+    lock_path: Path = Path("/run/brickwork/locks")
+    """os-brick's locks. Root's, and not for everybody to write to. Nova and Cinder on the same host must be given the same folder:
+    they share sessions with us."""
     mount_point_base: Path = Path("/var/lib/brickwork/mounts")
     """Under which shares (NFS and its like) are mounted. Only what is mounted there is ever unmounted."""
     concurrency: Annotated[int, Field(ge=1, le=64)] = 8

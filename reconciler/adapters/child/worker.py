@@ -17,6 +17,7 @@ from reconciler.runtime import ports
 PIPES = "BRICKWORK_PIPES"
 """The environment variable with both file descriptors and the keeper's pid; gone before anything foreign runs."""
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 
 Handlers = Mapping[str, Callable[[Mapping[str, Any]], Any]]
 
@@ -28,7 +29,9 @@ def serve(handlers: Handlers, *, concurrency: int, on_start: Callable[[], None] 
     A handler takes the request's params and returns JSON.
     """
     requests, replies, keeper = (int(number) for number in os.environ.pop(PIPES).split(","))
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    libc = ctypes.CDLL(None)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)  # its memory holds passwords; no core of it
     if os.getppid() != keeper:  # it died before the kernel knew of our wish
         os._exit(1)
     for fd in (requests, replies):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from oslo_config import cfg
 
 from reconciler.adapters.cinder import library, options
 from reconciler.adapters.cinder.shadow import Shadow
+from reconciler.core.modes import exposes
 from reconciler.runtime.ports import Terminal
 
 _log = logging.getLogger("reconciler.cinder")
@@ -85,9 +87,13 @@ def _from_cinder_conf(settings: Mapping[str, Any], secrets: Mapping[str, Any]) -
 def _parse(path: Path) -> dict[str, dict[str, list[str]]]:
     sections: dict[str, dict[str, list[str]]] = {}
     try:
+        found = path.stat()
         cfg.ConfigParser(str(path), sections).parse()
     except OSError as error:
         raise Terminal(f"{path} cannot be read: {error.strerror}") from error
     except cfg.ConfigFileParseError as error:
         raise Terminal(f"{path} is not a cinder.conf: {error}") from error
+    if exposes(found.st_mode, found.st_uid) and (name := options.first_secret(sections)):
+        mode = stat.filemode(found.st_mode)
+        raise Terminal(f"{path} holds secrets ({name}) and can be read by others ({mode}): chmod 640 {path}")
     return sections

@@ -8,7 +8,6 @@ there: Cinder never repeats those, so few drivers are prepared for it.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,7 @@ from reconciler.adapters.cinder.library import HOST
 from reconciler.adapters.cinder.records import Record, type_of
 from reconciler.adapters.cinder.shadow import Loaded, Shadow, admin_context
 from reconciler.runtime.ports import Terminal, Unavailable, Unsupported
+from schema.capacity import INFINITE, UNKNOWN, amount
 
 Reply = dict[str, Any]
 
@@ -150,8 +150,8 @@ class Operations:
                 "pools": [
                     {
                         "name": pool.get("pool_name", self._name),
-                        "total_gib": _plain(pool.get("total_capacity_gb")),
-                        "free_gib": _plain(pool.get("free_capacity_gb")),
+                        "total_gib": amount(pool.get("total_capacity_gb")),
+                        "free_gib": amount(pool.get("free_capacity_gb")),
                     }
                     for pool in pools
                 ]
@@ -178,8 +178,8 @@ class Operations:
         """Where a volume without a pool goes. Cinder's scheduler would weigh more than the free capacity."""
 
         def free(pool: Mapping[str, Any]) -> float:
-            room = pool.get("free_capacity_gb", 0)
-            return float("inf") if room == "infinite" else float(room) if isinstance(room, int | float) else 0.0
+            room = amount(pool.get("free_capacity_gb"))
+            return {INFINITE: float("inf"), UNKNOWN: 0.0}[room] if isinstance(room, str) else room
 
         best = max(self._pools(), key=free)
         return str(best.get("pool_name") or best.get("volume_backend_name") or self._name)
@@ -341,8 +341,3 @@ def _rates(specs: Mapping[str, str], size_gib: int) -> dict[str, Any]:
             value = max(least, int(result.pop(f"{rate}_per_gb")) * size_gib)
             result[rate] = min(value, int(result.pop(f"{rate}_max", value)))
     return result
-
-
-def _plain(value: Any) -> Any:
-    """A capacity as JSON: drivers also say "infinite", "unknown", or a Decimal."""
-    return value if isinstance(value, int | float | str) or value is None else json.loads(str(value))

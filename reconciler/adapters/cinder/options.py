@@ -12,6 +12,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
+import re
 import stat
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -31,6 +32,7 @@ Mask = Callable[[str], str]
 DEFAULT_DRIVER = f"{catalog.ROOT}lvm.LVMVolumeDriver"
 
 _SECRET_WORDS = ("password", "secret", "token", "passphrase", "api_key")
+_URL_PASSWORD = re.compile(r"://[^/\s:@]{0,200}:[^/\s@]{1,200}@")
 _MANAGER_OPTIONS = (  # of Cinder's volume manager (which is not loaded: it brings 17 MB), but drivers read some of them
     cfg.StrOpt("volume_driver", default=DEFAULT_DRIVER),
     cfg.StrOpt("extra_capabilities", default="{}"),
@@ -169,6 +171,15 @@ def section(name: str, values: Mapping[str, Any], known: Options, secret: Iterab
 
 def is_secret(option: cfg.Opt) -> bool:
     return bool(option.secret) or any(word in option.dest for word in _SECRET_WORDS)
+
+
+def first_secret(sections: Mapping[str, Mapping[str, Iterable[str]]]) -> str:
+    """The first option of a parsed cinder.conf that is a secret by its name, or is a URL with a password."""
+    for section_name, given in sections.items():
+        for key, values in given.items():
+            if any(word in key for word in _SECRET_WORDS) or any(_URL_PASSWORD.search(value) for value in values):
+                return f"[{section_name}] {key}"
+    return ""
 
 
 def _to_text(key: str, option: cfg.Opt, value: Any) -> str:

@@ -214,7 +214,7 @@ class Brickwork:
 
     def delete(self, volume: Volume) -> None:
         """Take the wish for a volume back and wait until its data is gone."""
-        self.brickctl("delete", "volume", volume.name)
+        self.brickctl("delete", "volume", volume.name, "--yes")
         self.wait("volume", volume.name, "deleted")
 
     def explain(self, *names: str) -> str:

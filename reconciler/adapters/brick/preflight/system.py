@@ -123,7 +123,7 @@ def _lock_path(case: Case) -> Answer:
         return None
     return Fault(
         f"lock_path {path} is on {mount.fstype}: os-brick's locks wait for its server, and for other hosts",
-        ("set lock_path in the node's settings to a local folder, such as /run/lock/os-brick",),
+        ("set lock_path in the node's settings to a local folder, such as /run/brickwork/locks",),
     )
 
 
