@@ -27,6 +27,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from daemons.process import Refused
+from daemons.redaction import redact
 
 Check = Callable[[], Mapping[str, str]]
 """What is wrong, by subject: `{"etcd": "no answer for 12 s"}`. Empty: nothing."""
@@ -173,7 +174,7 @@ def _check_page(check: Check) -> Page:
             _log.warning("a health check failed", exc_info=True)
             reasons = {"check": f"the check itself failed: {type(error).__name__}"}
         status = HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK
-        return _json(status, {"ok": not reasons, "reasons": reasons})
+        return _json(status, {"ok": not reasons, "reasons": redact(reasons)})
 
     return page
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
+from schema.secrets import redact_text
+
 TEXT_MAX = 1000
 """Characters of a sentence for people. Drivers' errors come cut to 800."""
 NAME_MAX = 256
@@ -31,7 +33,19 @@ def several(names: Sequence[str], most: int = NAMED_MAX) -> str:
     return f"{', '.join(names[:most])} and {rest:,} other{'s' if rest > 1 else ''}"
 
 
-Told = Annotated[str, AfterValidator(clipped)]
-"""A sentence in a value of ours. Whatever went into it (a driver's error, names, a user's own text), it stays short enough."""
+def _told(text: str) -> str:
+    """Without secrets, and short. Done until it changes nothing more: what is read back has to equal what was written."""
+    for _ in range(_PASSES):
+        again = clipped(redact_text(text))
+        if again == text:
+            break
+        text = again
+    return text
+
+
+_PASSES = 8
+Told = Annotated[str, AfterValidator(_told)]
+"""A sentence in a value of ours. Whatever went into it (a driver's error, names, a user's own text), it stays short enough, and
+what looks like a secret is hidden: everybody reads it."""
 Named = Annotated[str, AfterValidator(lambda name: clipped(name, NAME_MAX))]
 """A name in a value of ours that somebody else chose, and that only people read."""

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from reconciler.runtime.ports import FenceProof, FenceTarget, Retryable, Terminal, UnknownOutcome
 from schema.models import Proof
+from schema.secrets import redact_text
 
 NOT_NOW = os.EX_TEMPFAIL
 """The exit status that says: nothing was done, ask again later."""
@@ -152,7 +153,7 @@ def _text(stream: IO[bytes]) -> str:
 
 
 def _short(text: str) -> str:
-    line = " ".join(text.split())
+    line = " ".join(redact_text(text).split())
     return line if len(line) <= SHOWN_MAX else line[:SHOWN_MAX] + "…"
 
 
@@ -166,4 +167,4 @@ def _proof(command: str, text: str) -> FenceProof:
             f"{command} exited with 0, but proved nothing: {where}: {fault['msg']}. It has to print one JSON object such as "
             '{"evidence": "chassis power is off", "proof": "powered_off"}'
         ) from None
-    return FenceProof(answer.evidence, answer.proof)
+    return FenceProof(redact_text(answer.evidence), answer.proof)

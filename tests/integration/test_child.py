@@ -25,6 +25,7 @@ import pytest
 
 from reconciler.adapters.child import Child, end_survivors, serve
 from reconciler.runtime import ports
+from schema.secrets import KnownSecrets
 
 HERE = Path(__file__).parent
 FIFREEZE, FITHAW = 0xC0045877, 0xC0045878
@@ -84,6 +85,49 @@ def read_fds(_: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+CANARY = "c4nary-7d1e"
+
+
+def leak(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything by which foreign code may say a secret, one that it was given or one that it makes up."""
+    said = params.get("password") or "made-up-" + CANARY
+    secrets.add(said)
+    print("printed", said)
+    print(f"options {{'san_password': {said!r}}}", file=sys.stderr)
+    os.write(2, f"from C: {said}\n".encode())
+    subprocess.run(["/bin/sh", "-c", f"echo a tool says {said}"], check=True)
+    nothing: dict[str, str] = {}
+    thread = threading.Thread(target=lambda: nothing[said])
+    thread.start()
+    thread.join()
+    if params.get("raises"):
+        raise ValueError(f"could not log in with {said} (attempt {said})")
+    if params.get("busy"):
+        raise ports.Busy(f"{said} is busy", [f"held by {said}"])
+    return {"auth_password": "returned-" + CANARY}
+
+
+def print_what_was_returned(_: Mapping[str, Any]) -> None:
+    print("later: returned-" + CANARY)
+
+
+def forge(params: Mapping[str, Any]) -> NoReturn:
+    """Bytes on the reply pipe that are no reply."""
+    pipe = next(
+        int(fd) for fd, to in read_fds({}).items() if to.startswith("pipe:") and int(fd) > 2 and writable(int(fd))
+    )
+    with contextlib.suppress(OSError):
+        for _ in range(params.get("times", 1)):
+            os.write(pipe, params["bytes"].encode())
+    while True:
+        signal.pause()
+
+
+def writable(fd: int) -> bool:
+    return fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
+
+
+secrets = KnownSecrets()
 MEETING = threading.Barrier(8)
 
 HANDLERS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
@@ -98,6 +142,9 @@ HANDLERS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "hold_the_gil": hold_the_gil,
     "write_frozen": write_frozen,
     "babble": babble,
+    "leak": leak,
+    "print_what_was_returned": print_what_was_returned,
+    "forge": forge,
     "fail": fail,
     "fds": read_fds,
 }
@@ -201,6 +248,51 @@ def test_prints_of_libraries_and_tools_do_not_disturb_the_protocol(child: Child,
     assert child.call("babble", {}, 20) == "the real answer"
     eventually(lambda: "a library's tool speaks" in lines)
     assert '{"id": 1, "ok": "forged"}' in lines
+
+
+@pytest.mark.parametrize("given", [CANARY, ""])
+@pytest.mark.parametrize("how", ["raises", "busy", "returns"])
+def test_nothing_that_foreign_code_says_holds_a_secret(child: Child, lines: list[str], how: str, given: str) -> None:
+    """F-K1, F-K2: secrets of a call, those that it makes up, those that it returned; printed, raised, thrown in a thread."""
+    error = ""
+    try:
+        child.call("leak", {"password": given, how: True}, 60)
+    except ports.PortError as raised:
+        error = f"{raised} {getattr(raised, 'holders', '')}"
+    child.call("print_what_was_returned", {}, 60)
+    child.kill()
+    text = "\n".join(lines)
+    words = ["printed ***", "from C: ***", "a tool says ***", "KeyError: '***'"] + ["later: ***"] * (how == "returns")
+    assert [word for word in words if word not in text] == []
+    assert CANARY not in (text + error).replace("later: returned-" + CANARY, "" if how != "returns" else "!" + CANARY)
+    assert (error == "") == (how == "returns")
+
+
+def test_last_words_hold_no_secret(child: Child) -> None:
+    with pytest.raises(ports.UnknownOutcome, match=r"Its last words: .*KeyError: '\*\*\*'") as told:
+        child.call("segfault", child.call("leak", {"password": CANARY}, 60), 60)
+    assert CANARY not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"bytes": "x" * 60_000, "times": 20},
+        {"bytes": "+" + "x" * 60_000 + "\n", "times": 1200},
+        {"bytes": '{"id": 1, "error": {"kind": "open", "message": "a name of the module, but no error"}}\n'},
+        {"bytes": '{"id": 1, "error": {"kind": "PortError", "message": "too general"}}\n'},
+        {"bytes": '{"id": 1, "error": "text"}\n'},
+        {"bytes": '{"id": 1, "error": {"kind": ["Retryable"], "message": "m"}}\n'},
+        {"bytes": '{"id": "1", "ok": 1}\n'},
+        {"bytes": "[]\n"},
+        {"bytes": "[" * 50_000 + "\n"},
+        {"bytes": "\udcff\n".encode("utf-8", "surrogateescape").decode("latin-1")},
+    ],
+)
+def test_what_is_no_reply_ends_the_child_and_leaves_the_outcome_open(child: Child, params: dict[str, Any]) -> None:
+    with pytest.raises(ports.UnknownOutcome, match="its pipe could not be read: BadReply"):
+        child.call("forge", params, 60)
+    assert not child.running
 
 
 def test_a_log_that_fails_ends_nothing(tmp_path: Path) -> None:
@@ -489,4 +581,4 @@ def test_kill_returns_only_when_the_kernel_has_let_go(
 
 
 if __name__ == "__main__":
-    serve(HANDLERS, concurrency=8, on_start=start_badly)
+    serve(HANDLERS, secrets=secrets, concurrency=8, on_start=start_badly)

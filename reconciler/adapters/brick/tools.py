@@ -6,17 +6,15 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from reconciler.runtime.ports import PortError, Retryable, Terminal, Unsupported
+from schema.secrets import KnownSecrets
 
 _SYSTEM = "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"
-_SECRET_KEY = re.compile(r"passw|secret|keyring|token|private|credential|(^|_)key$", re.IGNORECASE)
 _COMPLAINT = re.compile(r"""Stderr: \\?(['"])(.*?)\\?\1""", re.DOTALL)
 _ESCAPED_LINE_END = re.compile(r"\\+n")
-_SHORTEST = 4
-"""Shorter texts are left alone: replacing "on" everywhere makes a message unreadable and hides nothing."""
 _MOST_CHARACTERS = 500
 
 
@@ -42,17 +40,15 @@ def require(program: str, package: str) -> str:
 class Redactor:
     """Knows the secrets that connections brought, and takes them out of every text that leaves the worker."""
 
-    def __init__(self) -> None:
-        self._secrets: frozenset[str] = frozenset()
+    def __init__(self, known: KnownSecrets | None = None) -> None:
+        self._known = known or KnownSecrets()
 
     def learn(self, conn_info: Mapping[str, Any]) -> None:
         """Remember the secrets for good: a late log line may hold them long after the call."""
-        self._secrets |= frozenset(_secrets(conn_info))
+        self._known.learn(conn_info)
 
     def clean(self, text: str) -> str:
-        for secret in sorted(self._secrets, key=len, reverse=True):
-            text = text.replace(secret, "***")
-        return text
+        return self._known.mask(text)
 
     def translate(self, error: Exception) -> PortError:
         """The port error that tells the caller what to do about a foreign one."""
@@ -61,19 +57,6 @@ class Redactor:
             return error
         kind, text = _meaning(error)
         return kind(self.clean(text)[:_MOST_CHARACTERS])
-
-
-def _secrets(value: Any, key: str = "") -> Iterator[str]:
-    if isinstance(value, Mapping):
-        for name, item in value.items():
-            yield from _secrets(item, str(name))
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _secrets(item, key)
-    elif isinstance(value, str) and len(value) >= _SHORTEST and _SECRET_KEY.search(key):
-        yield value
-        for line in value.splitlines():  # a keyring file: "key = AQ…=="
-            yield from (part for part in (line.strip(), line.partition("=")[2].strip()) if len(part) >= _SHORTEST)
 
 
 def _meaning(error: Exception) -> tuple[type[PortError], str]:

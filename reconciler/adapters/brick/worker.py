@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from reconciler.adapters import child
 from reconciler.runtime.ports import Target
+from schema.secrets import KnownSecrets
 
 if TYPE_CHECKING:
     from reconciler.adapters.brick.host import Host
@@ -69,6 +70,7 @@ class _CleanFormatter(logging.Formatter):
 
 def main() -> None:
     table: dict[str, Handler] = {}
+    known = KnownSecrets()
 
     def begin() -> None:
         """After the fork: what is imported before it, the keeper would keep too."""
@@ -76,13 +78,13 @@ def main() -> None:
         from reconciler.adapters.brick.settings import ConnectorSettings
         from reconciler.adapters.brick.tools import Redactor
 
-        redactor = Redactor()
+        redactor = Redactor(known)
         stderr = logging.StreamHandler()
         stderr.setFormatter(_CleanFormatter(redactor))
         logging.basicConfig(level=logging.WARNING, handlers=[stderr])
         table.update(handlers(Host(ConnectorSettings.model_validate_json(sys.argv[1])), redactor))
 
-    child.serve(table, concurrency=json.loads(sys.argv[1])["concurrency"], on_start=begin)
+    child.serve(table, concurrency=json.loads(sys.argv[1])["concurrency"], on_start=begin, secrets=known)
 
 
 if __name__ == "__main__":

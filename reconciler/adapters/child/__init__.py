@@ -10,6 +10,11 @@ of the request pipe to close (the daemon died, however it died) or for the worke
 session, and leaves last. The worker asks the kernel for SIGKILL when the keeper dies (PR_SET_PDEATHSIG is bound to the
 parent's *thread*, and the keeper has only one), and sees the end of the pipe itself.
 
+Secrets stay between them. Each end of the pipe knows the secrets of all that went through it (`schema.secrets`), and the worker
+tells of those that it learned by itself: from a file, or by making them up. What comes from the worker as text, be it an error,
+a log line, or something that a program below it printed, passes the daemon's `KnownSecrets`, at this one place. A reply is
+checked, too: what is none, or is too long, ends the worker, and leaves the outcome of its calls open.
+
 What belongs to a child: every process of its session. A descendant that leaves the session has made itself a daemon (a FUSE
 client, iscsid): that is data path, and is left alone. A session's number may be used again, so every descendant also carries
 a random token in its environment: it proves the session when a restarted daemon looks for survivors (`end_survivors`).

@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import json
 import logging
-import math
 import os
 import queue
 import secrets
@@ -22,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.adapters.child import keeper, sessions
+from reconciler.adapters.child.lines import Lines, Replies, to_exception
 from reconciler.runtime import ports
+from schema.secrets import KnownSecrets
 
 _NOT_INHERITED = ("BRICKWORK_", "NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_")
 """What of the daemon's environment is none of a child's business: our settings, and systemd's ways to talk to the daemon."""
@@ -39,7 +40,8 @@ class Child:
         name: for messages and logs.
         state_folder: where the record is kept by which `end_survivors` finds this child after a crash of the daemon.
         environment: added to what the child inherits. Never secrets: they go over the pipe.
-        log: gets each line that the child, or anything below it, writes to stdout or stderr.
+        log: gets each line that the child, or anything below it, writes to stdout or stderr, without the secrets that it was
+            given or has told of.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Child:
         self._log = log or logging.getLogger(f"{__name__}.{name}").info
         self._spawning = threading.Lock()
         self._permission: float | None = None
+        self._secrets = KnownSecrets()
         self._life: _Life | None = None
 
     @property
@@ -158,7 +161,7 @@ class Child:
             for fd in keepers:
                 os.close(fd)
         record = self._state_folder / f"child-{token}.json"
-        life = _Life(process, requests_out, replies_in, permits_out, record, self._log)
+        life = _Life(process, requests_out, replies_in, permits_out, record, self._log, self._secrets)
         if self._permission is not None:
             life.permit(self._permission)
         try:  # The child does nothing before its first request, so a record written now is early enough.
@@ -184,10 +187,11 @@ class _Life:
         permits: int,
         record: Path,
         log: Callable[[str], None],
+        secrets: KnownSecrets,
     ) -> None:
         self.ended_by: str | None = None
         self._process, self._requests, self._replies, self._permits = process, requests, replies, permits
-        self._record, self._log = record, log
+        self._record, self._log, self._secrets = record, log, secrets
         self._ids = itertools.count(1)
         self._waiting: dict[int, queue.SimpleQueue[Any]] = {0: queue.SimpleQueue()}  # 0: the child's "ready"
         self._state, self._writing, self._ending = threading.Lock(), threading.Lock(), threading.Lock()
@@ -207,6 +211,7 @@ class _Life:
     def call(self, method: str, params: Mapping[str, Any], until: float) -> Any:
         """Raises TimeoutError, _Ended and the child's own error."""
         number = next(self._ids)
+        self._secrets.learn(params)  # before the child can say them
         line = json.dumps({"id": number, "method": method, "params": params}, separators=(",", ":")).encode() + b"\n"
         with self._state:
             if self.ended_by is not None:
@@ -231,7 +236,7 @@ class _Life:
         if reply is None:
             raise _Ended(self.ended_by)
         if "error" in reply:
-            raise _to_exception(reply["error"])
+            raise to_exception(reply["error"])
         return reply["ok"]
 
     def _send(self, line: bytes, until: float) -> None:
@@ -254,7 +259,7 @@ class _Life:
     def _run_pump(self) -> None:
         """Deliver replies and forward stderr until the child has ended; then see to it that all of it has."""
         assert self._process.stdout is not None
-        stderr, words, why = self._process.stdout.fileno(), _Lines(limit=_CHUNK), ""
+        stderr, words, why = self._process.stdout.fileno(), Lines(_CHUNK), ""
         leader = os.pidfd_open(self._process.pid)
         try:
             self._deliver_all(stderr, words)
@@ -275,29 +280,36 @@ class _Life:
         os.close(self._replies)
         self._process.stdout.close()
 
-    def _deliver_all(self, stderr: int, words: _Lines) -> None:
-        replies, poll = _Lines(), select.poll()
+    def _deliver_all(self, stderr: int, words: Lines) -> None:
+        """Replies first: a secret that the child told of is known before what it printed later is passed on."""
+        replies, poll = Replies(), select.poll()
         poll.register(self._replies, select.POLLIN)
         poll.register(stderr, select.POLLIN)
         while True:
-            for fd, _ in poll.poll():
-                chunk = os.read(fd, _CHUNK)
-                if fd == stderr:
-                    self._forward(words.feed(chunk))
-                    if not chunk:
-                        poll.unregister(stderr)
-                    continue
+            ready = {fd for fd, _ in poll.poll()}
+            if self._replies in ready:
+                chunk = os.read(self._replies, _CHUNK)
                 if not chunk:
                     return
-                for line in replies.feed(chunk):
-                    reply = json.loads(line)
-                    with self._state:
-                        if waiting := self._waiting.get(reply["id"]):
-                            waiting.put(reply)
+                for reply in replies.feed(chunk):
+                    self._deliver(reply)
+            if stderr in ready:
+                chunk = os.read(stderr, _CHUNK)
+                self._forward(words.feed(chunk))
+                if not chunk:
+                    poll.unregister(stderr)
+
+    def _deliver(self, reply: dict[str, Any]) -> None:
+        if "secret" in reply:
+            self._secrets.add(reply["secret"])
+            return
+        with self._state:
+            if waiting := self._waiting.get(reply["id"]):
+                waiting.put(reply)
 
     def _forward(self, lines: list[bytes]) -> None:
         for line in lines:
-            text = line.decode(errors="replace").rstrip()
+            text = self._secrets.mask(line.decode(errors="replace").rstrip())
             self._words.append(text[:300])
             with contextlib.suppress(Exception):  # a full disk under the log is no reason to end calls
                 self._log(text)
@@ -334,29 +346,6 @@ class _Life:
             return []
         finally:
             self._ending.release()
-
-
-class _Lines:
-    """Chunks in, whole lines out. A line that exceeds `limit` bytes comes in pieces."""
-
-    def __init__(self, limit: float = math.inf) -> None:
-        self._rest = bytearray()
-        self._limit = limit
-
-    def feed(self, chunk: bytes) -> list[bytes]:
-        self._rest += chunk
-        if len(self._rest) > self._limit and b"\n" not in chunk:
-            self._rest += b"\n"
-        elif b"\n" not in chunk:
-            return []
-        *lines, rest = bytes(self._rest).split(b"\n")
-        self._rest = bytearray(rest)
-        return lines
-
-
-def _to_exception(error: Mapping[str, Any]) -> ports.PortError:
-    kind: type[ports.PortError] = getattr(ports, error["kind"])
-    return ports.Busy(error["message"], error["holders"]) if kind is ports.Busy else kind(error["message"])
 
 
 def _tell(status: int) -> str:

@@ -12,7 +12,9 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
+from reconciler.adapters.child.lines import CONTINUED, PIECE_MAX
 from reconciler.runtime import ports
+from schema.secrets import KnownSecrets
 
 PIPES = "BRICKWORK_PIPES"
 """The environment variable with both file descriptors and the keeper's pid; gone before anything foreign runs."""
@@ -22,12 +24,20 @@ _PR_SET_DUMPABLE = 4
 Handlers = Mapping[str, Callable[[Mapping[str, Any]], Any]]
 
 
-def serve(handlers: Handlers, *, concurrency: int, on_start: Callable[[], None] | None = None) -> NoReturn:
+def serve(
+    handlers: Handlers,
+    *,
+    concurrency: int,
+    on_start: Callable[[], None] | None = None,
+    secrets: KnownSecrets | None = None,
+) -> NoReturn:
     """Be a child: answer requests in `concurrency` native threads until the daemon is gone. Ends the process.
 
     `on_start` (heavy imports belong there) runs in the main thread; a port error that it raises is what `Child.start` raises.
-    A handler takes the request's params and returns JSON.
+    A handler takes the request's params and returns JSON. What has a secret's name in either is kept out of every error, and of all
+    that this process and those below it print; so is what is added to `secrets`.
     """
+    known = KnownSecrets() if secrets is None else secrets
     requests, replies, keeper = (int(number) for number in os.environ.pop(PIPES).split(","))
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -42,20 +52,22 @@ def serve(handlers: Handlers, *, concurrency: int, on_start: Callable[[], None] 
     todo: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
     def send(reply: bytes) -> None:
-        rest = memoryview(reply + b"\n")
+        pieces = [reply[start : start + PIECE_MAX] for start in range(0, len(reply), PIECE_MAX)]
+        rest = memoryview(b"".join(CONTINUED + piece + b"\n" for piece in pieces[:-1]) + pieces[-1] + b"\n")
         with writing:
             while rest:
                 rest = rest[os.write(replies, rest) :]
 
     def work() -> None:
         while True:
-            send(_answer(handlers, todo.get()))
+            send(_answer(handlers, todo.get(), known))
 
+    known.on_new(lambda secret: send(json.dumps({"secret": secret}).encode()))
     try:
         if on_start:
             on_start()
     except BaseException as error:
-        send(_failure(0, error))
+        send(_failure(0, error, known))
         os._exit(1)
     for index in range(concurrency):
         threading.Thread(target=work, name=f"handler-{index}", daemon=True).start()
@@ -66,20 +78,23 @@ def serve(handlers: Handlers, *, concurrency: int, on_start: Callable[[], None] 
     os._exit(0)  # The daemon is gone.
 
 
-def _answer(handlers: Handlers, line: bytes) -> bytes:
+def _answer(handlers: Handlers, line: bytes, known: KnownSecrets) -> bytes:
     request = json.loads(line)
     try:
-        reply = {"id": request["id"], "ok": handlers[request["method"]](request["params"])}
-        return json.dumps(reply, separators=(",", ":")).encode()
+        known.learn(request["params"], quietly=True)  # the other end of the pipe knows them
+        result = handlers[request["method"]](request["params"])
+        known.learn(result)  # before it is on its way: what is printed meanwhile may hold them
+        return json.dumps({"id": request["id"], "ok": result}, separators=(",", ":")).encode()
     except BaseException as error:  # SystemExit too: it must neither pass for an answer nor end the calls beside it
-        return _failure(request["id"], error)
+        return _failure(request["id"], error, known)
 
 
-def _failure(number: int, error: BaseException) -> bytes:
-    message: dict[str, Any] = {"kind": "Retryable", "message": f"{type(error).__name__}: {error}"}
+def _failure(number: int, error: BaseException, known: KnownSecrets) -> bytes:
+    message: dict[str, Any] = {"kind": "Retryable", "message": known.mask(f"{type(error).__name__}: {error}")}
     if isinstance(error, ports.PortError):
         kind = next(kind for kind in type(error).__mro__ if kind.__module__ == ports.__name__)
-        message = {"kind": kind.__name__, "message": str(error), "holders": list(getattr(error, "holders", ()))}
+        holders = [known.mask(str(holder)) for holder in getattr(error, "holders", ())]
+        message = {"kind": kind.__name__, "message": known.mask(str(error)), "holders": holders}
     else:
         traceback.print_exception(error)
     return json.dumps({"id": number, "error": message}).encode()

@@ -9,16 +9,21 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 HOST = "brickwork"
 """Cinder's ``host``, part of every volume's ``host@backend#pool``. Constant: a standby on another machine is the same host."""
 
 
-def prepare() -> None:
-    """Import Cinder (about a second), with native threads instead of eventlet's."""
+def prepare(secret_made: Callable[[str], object] = lambda _: None) -> None:
+    """Import Cinder (about a second), with native threads instead of eventlet's.
+
+    Args:
+        secret_made: is told each password that Cinder makes up (CHAP's), before a driver has it.
+    """
     os.environ["OS_CINDER_DISABLE_EVENTLET_PATCHING"] = "1"
     # Drivers run Cinder's own programs (cinder-rtstool), which are beside our interpreter, and on nobody's PATH.
     os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
@@ -32,6 +37,16 @@ def prepare() -> None:
     objects.register_all()  # before any driver is imported
     import cinder.common.config  # registers my_ip, state_path…: once settings are read, no command line option may come
     import cinder.volume.driver  # noqa: F401
+    from cinder.volume import volume_utils
+
+    generate = volume_utils.generate_password
+
+    def generate_and_tell(*args: Any, **kwargs: Any) -> str:
+        password: str = generate(*args, **kwargs)
+        secret_made(password)
+        return password
+
+    volume_utils.generate_password = generate_and_tell
 
 
 def configure(files: Sequence[Path | str]) -> None:

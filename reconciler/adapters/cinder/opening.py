@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from reconciler.adapters.cinder import library, options
 from reconciler.adapters.cinder.shadow import Shadow
 from reconciler.core.modes import exposes
 from reconciler.runtime.ports import Terminal
+from schema.secrets import KnownSecrets
 
 _log = logging.getLogger("reconciler.cinder")
 
@@ -31,22 +32,25 @@ class Chosen:
 
 
 def construct(
-    settings: Mapping[str, Any], state_folder: Path, *, empty: bool, use_mask: Callable[[options.Mask], None]
+    settings: Mapping[str, Any], state_folder: Path, *, empty: bool, secrets: KnownSecrets
 ) -> tuple[Any, Shadow]:
     """The driver, not yet set up, and its database. Raises Terminal, and whatever the driver's constructor raises.
 
     Args:
         settings: `backend.BackendSettings` as JSON.
         empty: the backend has no volumes yet (NFS-like drivers then choose the strict file modes).
-        use_mask: is given what hides the secrets from texts, each time more of them are known.
+        secrets: is told those of the settings, before anything could say them.
     """
-    secrets = options.read_secrets(Path(settings["secrets_file"])) if settings["secrets_file"] else {}
-    use_mask(options.masker(map(str, secrets.values())))
-    chosen = _from_mapping(settings, secrets) if settings["driver"] else _from_cinder_conf(settings, secrets)
+    given = options.read_secrets(Path(settings["secrets_file"])) if settings["secrets_file"] else {}
+    for value in given.values():
+        secrets.add(str(value))
+        secrets.learn(value)
+    chosen = _from_mapping(settings, given) if settings["driver"] else _from_cinder_conf(settings, given)
     forced = library.overrides(chosen.section, state_folder, settings["my_ip"])
     library.configure([library.defaults(state_folder), *chosen.files, forced])
     config = options.configured(chosen.known, chosen.section)
-    use_mask(options.masker([*map(str, secrets.values()), *options.check_values(config, chosen.known)]))
+    for secret in options.check_values(config, chosen.known):
+        secrets.add(secret)
     if not (chosen.driver.SUPPORTED or settings["enable_unsupported"] or config.safe_get("enable_unsupported_driver")):
         raise Terminal(f"Cinder does not support {chosen.driver.__name__} any more: set enable_unsupported to use it")
     host = f"{library.HOST}@{settings['name']}"

@@ -14,7 +14,7 @@ import importlib
 import importlib.util
 import re
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,11 @@ import yaml
 from cinder.volume import configuration
 from oslo_config import cfg
 from oslo_config import types as cfg_types
-from oslo_utils import strutils
 
 from reconciler.adapters.cinder import catalog
 from reconciler.runtime.ports import Terminal
 
 Options = Mapping[str, cfg.Opt]
-Mask = Callable[[str], str]
 DEFAULT_DRIVER = f"{catalog.ROOT}lvm.LVMVolumeDriver"
 
 _SECRET_WORDS = ("password", "secret", "token", "passphrase", "api_key")
@@ -249,15 +247,3 @@ def _explain(option: cfg.Opt, error: Exception) -> str:
         return f"option {option.dest}: a $ refers to another option; write $$ for the character itself"
     shown = "" if is_secret(option) else f" ({error})"
     return f"option {option.dest} must be {expected(option)}{shown}"
-
-
-def masker(secrets: Iterable[str]) -> Mask:
-    """A function that takes these secrets, and what looks like one, out of a text."""
-    known = sorted({secret for secret in secrets if len(secret) > 3}, key=len, reverse=True)
-
-    def mask(text: str) -> str:
-        for secret in known:
-            text = text.replace(secret, "***")
-        return strutils.mask_password(text)
-
-    return mask

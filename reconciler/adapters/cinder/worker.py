@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from reconciler.adapters.child import serve
 from reconciler.adapters.cinder import library
 from reconciler.runtime.ports import NotOpen, PortError, Retryable, Terminal, Unavailable, Unsupported
+from schema.secrets import KnownSecrets
 
 if TYPE_CHECKING:  # importing it imports Cinder, and `serve` wants to fork first
     from reconciler.adapters.cinder.operations import Operations
@@ -31,9 +32,9 @@ _MISTAKES = (ArithmeticError, AssertionError, AttributeError, LookupError, NameE
 class Worker:
     """The handlers. All but `open` need an `open` that succeeded."""
 
-    def __init__(self) -> None:
+    def __init__(self, secrets: KnownSecrets) -> None:
         self._operations: Operations | None = None
-        self._mask: Callable[[str], str] = str
+        self._secrets = secrets
         self._errors = _LastError()
 
     def handlers(self) -> dict[str, Callable[[Params], Any]]:
@@ -59,7 +60,7 @@ class Worker:
         settings, volumes, stages = params["settings"], params["volumes"], ["construction"]
         try:
             driver, shadow = opening.construct(
-                settings, Path(params["state_folder"]), empty=not volumes, use_mask=self._use_mask
+                settings, Path(params["state_folder"]), empty=not volumes, secrets=self._secrets
             )
             operations = Operations(
                 settings["name"], driver, shadow, settings["concurrency"], cuts_access=settings["cuts_access"]
@@ -70,11 +71,6 @@ class Worker:
         logging.getLogger().removeHandler(self._errors)
         self._operations = operations
         return result
-
-    def _use_mask(self, mask: Callable[[str], str]) -> None:
-        self._mask = mask
-        for handler in logging.getLogger().handlers:
-            handler.setFormatter(_Masked(mask))
 
     def _operation(self, call: Callable[[Operations, Params], Any]) -> Callable[[Params], Any]:
         def handle(params: Params) -> Any:
@@ -89,7 +85,7 @@ class Worker:
 
     def _translate(self, error: BaseException, stage: str | None = None) -> PortError:
         """The port's error for a driver's; `stage`: of the set-up."""
-        text = " ".join(self._mask(str(error)).split())[:_TEXT_MAX].rstrip(".")
+        text = " ".join(self._secrets.mask(str(error)).split())[:_TEXT_MAX].rstrip(".")
         if isinstance(error, PortError):
             return type(error)(text)
         level = logging.WARNING if isinstance(error, _MISTAKES) else logging.DEBUG
@@ -101,7 +97,7 @@ class Worker:
 
     def _hint(self, error: BaseException, text: str) -> str:
         """What else is known about a set-up that failed: many drivers log the reason, and then stumble over the consequence."""
-        last = self._mask(self._errors.last)[:_TEXT_MAX].rstrip(".")
+        last = self._secrets.mask(self._errors.last)[:_TEXT_MAX].rstrip(".")
         logged = f". It had logged: {last}" if last and last not in text else ""
         vague = " (usually for want of an option, or of the array)" if isinstance(error, _MISTAKES) else ""
         return vague + logged
@@ -130,12 +126,12 @@ def _kind_of(error: BaseException, *, opening: bool) -> type[PortError]:
 class _Masked(logging.Formatter):
     """Log lines without secrets."""
 
-    def __init__(self, mask: Callable[[str], str]) -> None:
+    def __init__(self, secrets: KnownSecrets) -> None:
         super().__init__("%(levelname)s %(name)s: %(message)s")
-        self._mask = mask
+        self._secrets = secrets
 
     def format(self, record: logging.LogRecord) -> str:
-        return self._mask(super().format(record))
+        return self._secrets.mask(super().format(record))
 
 
 class _LastError(logging.Handler):
@@ -150,12 +146,20 @@ class _LastError(logging.Handler):
 
 
 def main() -> None:
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
+    secrets = KnownSecrets()
+    stderr = logging.StreamHandler()
+    stderr.setFormatter(_Masked(secrets))
+    logging.basicConfig(level=logging.WARNING, handlers=[stderr])
     debug, concurrency = sys.argv[1] == "debug", int(sys.argv[2])
     if debug:
         logging.getLogger("cinder").setLevel(logging.DEBUG)
         logging.getLogger("os_brick").setLevel(logging.DEBUG)
-    serve(Worker().handlers(), concurrency=concurrency, on_start=library.prepare)
+    serve(
+        Worker(secrets).handlers(),
+        concurrency=concurrency,
+        on_start=lambda: library.prepare(secrets.add),
+        secrets=secrets,
+    )
 
 
 if __name__ == "__main__":
