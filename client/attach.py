@@ -10,7 +10,7 @@ from client.exits import Conflict, Misuse
 from client.facts import PAIR_FAMILIES, attachment, pairs, read_attachment
 from client.known import Reader
 from client.manifests import Wish
-from client.names import Ref, checked, not_found
+from client.names import Ref, not_found, pair, plain
 from client.session import Session
 from client.writing import Change, label, outcome, unstorable, write
 from reconciler.core.mass import DETACHES_PAUSED
@@ -22,13 +22,17 @@ from schema.summary import State
 
 @click.command()
 @click.argument("node")
-@click.argument("volume")
-@click.option("--mode", type=click.Choice(["rw", "ro"]), help="Read and write, or read only.  [default: rw]")
+@click.argument("volume", default="", metavar="VOLUME")
+@click.option(
+    "--mode",
+    type=click.Choice(["rw", "ro"]),
+    help="Read and write, or read only.  [default: as it is, else rw]",
+)
 @click.option(
     "--min-paths",
     type=click.IntRange(1, 256),
     metavar="N",
-    help="Attached only once N paths to the storage are live.  [default: 1]",
+    help="Attached only once N paths to the storage are live.  [default: as it is, else 1]",
 )
 @click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="A label; may be repeated.")
 @click.pass_obj
@@ -37,17 +41,22 @@ def attach(
 ) -> None:
     """Wish for a volume on a node.
 
-    Returns as soon as the wish is stored; brickctl wait attachment NODE/VOLUME --for=attached waits for the rest.
+    Returns as soon as the wish is stored; brickctl wait attachment NODE/VOLUME --for=attached waits for the rest. Of a wish
+    that is there already, what no option names stays as it is.
     """
-    key = Key(Family.DESIRED_ATTACHMENT, (checked("node", node), checked("volume", volume)))
+    node, volume = pair((node, volume), "attach")
+    key = Key(Family.DESIRED_ATTACHMENT, (node, volume))
     reader = Reader(session.store, session.keyspace)
     known = reader.together([key])
     known.must_see(key.family)
-    spec = _merged(known.value(key, AttachmentSpec), label(key), mode, min_paths, dict(_label(each) for each in labels))
+    before = known.value(key, AttachmentSpec)
+    spec = _merged(before, label(key), mode, min_paths, dict(_label(each) for each in labels))
     word = outcome(known, key, spec)
     if word != "unchanged":
         write(session.store, known, [Change(key, spec)])
     click.echo(f"{label(key)} {word}")
+    if before is not None and mode is None and spec.mode != AttachmentSpec().mode:
+        click.echo(f"note: it was wished for as {spec.mode} already, and that stays", err=True)
     for hint in hints(reader, [Wish(key, spec, "")]):
         click.echo(hint, err=True)
 
@@ -87,12 +96,12 @@ def _label(text: str) -> tuple[str, str]:
 
 @click.command()
 @click.argument("node")
-@click.argument("volume", required=False)
+@click.argument("volume", default="", metavar="[VOLUME]")
 @click.option(
     "--confirm-mass", is_flag=True, help="Confirm what vanished: every wish for this node that it asks about."
 )
 @click.pass_obj
-def detach(session: Session, node: str, volume: str | None, confirm_mass: bool) -> None:
+def detach(session: Session, node: str, volume: str, confirm_mass: bool) -> None:
     """Take back the wish for a volume on a node.
 
     The node detaches once nothing uses the device; nothing is ever forced. Detaching what is detached already is fine, as
@@ -101,12 +110,14 @@ def detach(session: Session, node: str, volume: str | None, confirm_mass: bool) 
     Where many wishes vanished at once without this command (DetachesPaused), the node keeps everything until they are put
     back, or their end is confirmed: brickctl detach --confirm-mass NODE.
     """
-    if volume is None and not confirm_mass:
-        raise Misuse("which volume? Write brickctl detach NODE VOLUME")
-    if volume is None or confirm_mass:
-        _confirm(session, checked("node", node), checked("volume", volume) if volume else "")
+    if confirm_mass and not volume and "/" not in node.removeprefix("node/"):
+        _confirm(session, plain("node", node), "")
         return
-    key = Key(Family.DESIRED_ATTACHMENT, (checked("node", node), checked("volume", volume)))
+    node, volume = pair((node, volume), "detach")
+    if confirm_mass:
+        _confirm(session, node, volume)
+        return
+    key = Key(Family.DESIRED_ATTACHMENT, (node, volume))
     reader = Reader(session.store, session.keyspace)
     known = read_attachment(reader, node, volume)
     known.must_see(key.family)

@@ -7,11 +7,12 @@ import click
 from client import node_labels
 from client.apply import unpublished
 from client.known import Reader
+from client.names import node_argument
 from client.session import Session
 
 
 @click.command()
-@click.argument("node")
+@node_argument
 @click.option("--label", default=node_labels.DEFAULT, show_default=True, help="Whose cordon; several may be there.")
 @click.option("--reason", metavar="TEXT", help="Why, for those who meet it.")
 @click.pass_obj
@@ -27,7 +28,7 @@ def cordon(session: Session, node: str, label: str, reason: str | None) -> None:
 
 
 @click.command()
-@click.argument("node")
+@node_argument
 @click.option("--label", default=node_labels.DEFAULT, show_default=True, help="Which cordon.")
 @click.pass_obj
 def uncordon(session: Session, node: str, label: str) -> None:

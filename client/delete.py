@@ -7,19 +7,21 @@ from collections.abc import Iterable
 
 import click
 
-from client import confirming
+from client import confirming, facts
 from client.asking import agree
 from client.exits import Exit, Misuse
 from client.forgetting import forget
 from client.known import Known, Reader
 from client.manifests import read, tell_unwished
 from client.names import Ref, not_found, refs
+from client.remedies import Place, remedy
 from client.session import Session
 from client.writing import Change, label, write
 from reconciler.core.mass import MassRule
 from schema.codec import Malformed
 from schema.keys import Family, Key
 from schema.models import VolumeSpec, VolumeStatus
+from schema.summary import State, VolumeState
 
 FAMILY_OF = {
     "volume": Family.DESIRED_VOLUME,
@@ -82,7 +84,8 @@ def delete(session: Session, objects: tuple[str, ...], files: tuple[str, ...], y
         click.echo(f"{label(key)} deleted")
     for key in waiting:
         click.echo(f"{label(key)} confirmed: its data is deleted")
-    _tell_missing(reader, [key for key in wanted if key not in (*present, *waiting)], strict=not files)
+    missing = [key for key in dict.fromkeys(wanted) if key not in (*present, *waiting)]
+    _tell_missing(reader, [key for key in missing if files or not _tell_what_is_left(reader, key)], strict=not files)
 
 
 def _waits(known: Known, key: Key) -> bool:
@@ -135,6 +138,26 @@ def fate(known: Known, volume: str) -> tuple[bool, str]:
     if spec.on_delete == "delete":
         return True, f"{what}: its data WILL BE DELETED{once} (on_delete: delete)"
     return False, f"{what}: its data is retained (on_delete: retain); wish for it again to take it back"
+
+
+def _tell_what_is_left(reader: Reader, key: Key) -> bool:
+    """Nobody wishes for it, and it is still there: on its way, or retained. Says so, and how to get rid of data."""
+    if key.family is Family.DESIRED_ATTACHMENT:
+        told = facts.attachment(facts.read_attachment(reader, *key.names), *key.names)
+        gone, state, message = told.state is State.DETACHED, str(told.state), told.message
+        kept: tuple[str, ...] = ()
+    else:
+        volume = facts.volume(reader.together(facts.volume_keys(key.names[0])), key.names[0])
+        gone, state, message = volume.state is VolumeState.ABSENT, str(volume.state), volume.message
+        place = Place(
+            reader.prefix, volume=volume.volume, backend=volume.backend or "", size_gib=str(volume.size_gib or "")
+        )
+        kept = tuple(remedy("RetainedData", place)) if volume.state is VolumeState.RETAINED else ()
+    if not gone:
+        click.echo(f"{label(key)} unchanged: {state}, {message}")
+        for line in kept:
+            click.echo(line, err=True)
+    return not gone
 
 
 def _tell_missing(reader: Reader, missing: list[Key], *, strict: bool) -> None:

@@ -13,7 +13,7 @@ from client import facts, node_labels
 from client.asking import agree
 from client.exits import Blocked, Conflict, Failure, TimedOut
 from client.known import Known, Reader
-from client.names import checked
+from client.names import node_argument
 from client.session import Session
 from client.wait import seconds
 from client.watching import Watching
@@ -26,7 +26,7 @@ NEEDED = (Family.DESIRED_NODE, Family.VOLUME, Family.CLAIM, Family.ATTACHMENT)
 
 
 @click.command()
-@click.argument("node")
+@node_argument
 @click.option("--label", default=node_labels.DEFAULT, show_default=True, help="Whose drain; several may be there.")
 @click.option("--reason", metavar="TEXT", help="Why, for those who meet it.")
 @click.option(
@@ -47,7 +47,7 @@ def drain(
     Exit codes: 0 nothing is left; 4 nobody knows such a node; 5 the time is over; 7 the time is over, and all that is left
     waits for somebody to act, as with devices in use.
     """
-    _ask(session, node_labels.known_node(session, checked("node", node)), node, yes)
+    _ask(session, node_labels.known_node(session, node), node, yes)
     node_labels.put(session, "drains", node, label, reason, "draining")
     if no_wait:
         return
@@ -60,7 +60,7 @@ def drain(
 
 
 @click.command()
-@click.argument("node")
+@node_argument
 @click.option("--label", default=node_labels.DEFAULT, show_default=True, help="Which drain.")
 @click.pass_obj
 def undrain(session: Session, node: str, label: str) -> None:

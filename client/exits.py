@@ -20,6 +20,10 @@ class Exit(IntEnum):
     UNREACHABLE = 6
     BLOCKED = 7
     """It will not go on before somebody outside of Brickwork acts: Blocked or Failed."""
+    OUTPUT = 8
+    """What was asked for is done, as far as it got, and the answer could not be written: a full disk."""
+    PIPE = 141
+    """Whoever read the answer has gone; as a shell tells of a process that ended so (128 + SIGPIPE)."""
 
 
 class Failure(click.ClickException):

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 import click
 
 from client import facts, planning
-from client.exits import Misuse
 from client.known import Known, Reader
-from client.names import Ref, checked, not_found
+from client.names import Ref, checked, not_found, pair
 from client.output import age, one_line
 from client.remedies import Place, remedy
 from client.session import Session
@@ -50,11 +49,11 @@ def explain(session: Session, names: tuple[str, ...]) -> None:
 
 
 def _names(given: tuple[str, ...]) -> tuple[str, str]:
-    parts = given[0].removeprefix("attachment/").removeprefix("volume/").split("/") if len(given) == 1 else list(given)
-    if len(parts) > 2:
-        raise Misuse(f"{' '.join(given)!r}: write [NODE] VOLUME")
-    node = checked("node", parts[0]) if len(parts) == 2 else ""
-    return node, checked("volume", parts[-1])
+    """All spellings: `data`, `volume/data`, `volume data`, `web-1 data`, `web-1/data`, `attachment/web-1/data` and so on."""
+    parts = "/".join(given).split("/")
+    if len(parts) == 2 and parts[0] in ("volume", "volumes", "vol"):
+        del parts[0]
+    return pair(given, "explain") if len(parts) > 1 else ("", checked("volume", parts[0]))
 
 
 def _concerned(node: str, nodes: list[str], holders: tuple[str, ...]) -> list[str]:
@@ -153,13 +152,23 @@ class _Explaining:
             _line("note", f"another host takes itself for {node}: {rival} (DuplicateNode)")
             reasons["DuplicateNode"] = None
         other = next((holder.node for holder in self._holders() if holder.node != node), "")
-        place = Place(self.prefix, node, self.name, self.backend, self._boot(node), other)
+        place = Place(
+            self.prefix,
+            node,
+            self.name,
+            self.backend,
+            self._boot(node),
+            other,
+            str(getattr(told, "size_gib", None) or ""),
+        )
         closer = {} if node else {"Malformed": "MalformedVolume"}
         leaving = other and self.known.see(Key(Family.DESIRED_ATTACHMENT, (other, self.name))) is None
         if leaving:
             closer["HeldBy"] = "HeldByLeaving"
         if not planning.cuts_access(self.known, self.backend):
             closer["NodeSilent"] = "NodeSilentUncut"
+        if told.state is VolumeState.RETAINED:
+            closer["Retained"] = "RetainedData"
         if told.state is State.BLOCKED:
             closer["TooFewPaths"] = "TooFewPathsEver"
         if isinstance(told, AttachmentSummary) and told.set_aside:

@@ -18,7 +18,7 @@ from client import facts, planning
 from client.asking import agree
 from client.exits import Conflict, Misuse, NotFound, Unmet
 from client.known import Known, Reader
-from client.names import Ref, checked, not_found
+from client.names import Ref, checked, node_argument, not_found
 from client.session import Session
 from reconciler.runtime.ports import Compare, Put
 from schema.codec import Malformed, Oversize, encode
@@ -49,7 +49,7 @@ class Held:
 
 
 @click.command()
-@click.argument("node")
+@node_argument
 @click.option("--boot", required=True, help="The boot that is over: see brickctl explain, or describe node.")
 @click.option("--why", required=True, help="Why it is fenced, for those who read it later.")
 @click.option("--evidence", required=True, help="How you know that this boot can no longer write.")
@@ -82,7 +82,7 @@ def fence(
     A fence is never taken back. One that was made without --powered-off can be raised once, by the same command with it. The
     node needs nothing: when it comes back it drops what the boot left, and begins a new one.
     """
-    key = Key(Family.FENCE, (checked("node", node), checked("boot", boot)))
+    key = Key(Family.FENCE, (node, checked("boot", boot)))
     known = _read(Reader(session.store, session.keyspace), node, key)
     earlier = _earlier(known, key, powered_off=powered_off)
     held = list(_held(known, node, boot, powered_off=powered_off))

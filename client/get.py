@@ -11,7 +11,7 @@ import click
 from client import facts, output, shapes
 from client.exits import Misuse
 from client.known import Known, Reader
-from client.names import Ref, kind_of, not_found, ref
+from client.names import Ref, kind_of, not_found, plain, refs
 from client.output import Table, age
 from client.session import Session
 from schema.keys import Family, Key
@@ -31,12 +31,12 @@ class Found:
 
 @click.command()
 @click.argument("kind", metavar="KIND")
-@click.argument("name", required=False)
+@click.argument("words", nargs=-1, metavar="[NAME]")
 @click.option("--node", help="Attachments of this node only.")
 @click.option("--volume", help="Attachments of this volume only.")
 @output.option
 @click.pass_obj
-def get(session: Session, kind: str, name: str | None, node: str | None, volume: str | None, form: str) -> None:
+def get(session: Session, kind: str, words: tuple[str, ...], node: str | None, volume: str | None, form: str) -> None:
     """List volumes, attachments, nodes or backends.
 
     \b
@@ -48,13 +48,13 @@ def get(session: Session, kind: str, name: str | None, node: str | None, volume:
     KIND is volumes, attachments, nodes or backends; the name of an attachment is NODE/VOLUME. Wide tells of every
     unsettled row who is waited for, and why. What yaml prints may be applied again.
     """
-    kind, _, named = kind.partition("/")
-    kind, name = kind_of(kind), named or name
-    if (node or volume) and (kind != "attachment" or name):
+    meant = _named(kind, words)
+    kind = meant.kind if meant else kind_of(kind)
+    node, volume = node and plain("node", node), volume and plain("volume", volume)
+    if (node or volume) and (kind != "attachment" or meant):
         raise Misuse("--node and --volume choose among attachments; they take no name beside them")
     reader = Reader(session.store, session.keyspace)
-    if name is not None:
-        meant = ref(kind, name)
+    if meant is not None:
         found = [find(reader, meant)]
     else:
         known, found = attachments(reader, node, volume) if kind == "attachment" else everything(reader, kind)
@@ -65,8 +65,18 @@ def get(session: Session, kind: str, name: str | None, node: str | None, volume:
         return
     now = session.clock.wall()
     output.show(
-        form, [each.shape for each in found], single=name is not None, table=lambda wide: table(kind, found, wide, now)
+        form, [each.shape for each in found], single=meant is not None, table=lambda wide: table(kind, found, wide, now)
     )
+
+
+def _named(kind: str, words: tuple[str, ...]) -> Ref | None:
+    """The one object, where one is named: `attachment web-1/data`, `attachment web-1 data`, `attachment/web-1/data`."""
+    if not words and "/" not in kind:
+        return None
+    meant = refs((kind, *words))
+    if len(meant) > 1:
+        raise Misuse(f"{len(meant)} names: write one, or none for all; brickctl describe takes several")
+    return meant[0]
 
 
 def _tell_oddities(known: Known) -> None:

@@ -97,6 +97,7 @@ class Reader:
     def __init__(self, store: Store, keyspace: Keyspace) -> None:
         self._store = store
         self._keyspace = keyspace
+        self.prefix = keyspace.prefix
         self._heard = False
         """Something could be read. Who may read nothing at all is a stranger: a wrong password, or no role."""
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import sys
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
-from client.exits import Misuse, Unreachable
+from client.exits import Exit, Misuse, Unreachable
 
 COMMANDS: dict[str, str] = {
     "apply": "Make wishes so, as manifests say.",
@@ -56,6 +59,8 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             ctx.exit(130)
+        except BrokenPipeError as error:
+            _leave(error)  # before click takes it for code 1
         except UnknownOutcome as error:
             raise Unreachable(f"{error}; it may or may not have been written: run the same command again") from None
         except TooLarge as error:
@@ -96,7 +101,8 @@ def cli(
     (BRICKWORK_ENDPOINTS, BRICKWORK_CA_FILE, BRICKWORK_CERT_FILE, BRICKWORK_KEY_FILE, BRICKWORK_USER, BRICKWORK_PASSWORD,
     BRICKWORK_PREFIX; etcdctl's variables serve too), or from the settings file.
 
-    Exit codes: 0 ok, 1 unmet, 2 usage, 3 conflict, 4 not found, 5 timeout, 6 unreachable, 7 blocked.
+    Exit codes: 0 ok, 1 unmet, 2 usage, 3 conflict, 4 not found, 5 timeout, 6 unreachable, 7 blocked, 8 answer not
+    written.
     """
     from client.session import Session
     from client.settings import Given, default_file, from_environment, from_file, settle
@@ -118,8 +124,41 @@ def cli(
 
 
 def main() -> None:
-    """The entry point of the installed command."""
-    cli(prog_name="brickctl")
+    """The entry point of the installed command. An answer that can't be written ends it with a word, never a traceback."""
+    _stand_in_for_what_is_closed()
+    try:
+        cli(prog_name="brickctl")
+    except OSError as error:
+        if error.errno not in UNWRITTEN:
+            raise
+        _leave(error)
+
+
+UNWRITTEN = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+"""What writing to stdout or stderr may end in."""
+
+
+def _stand_in_for_what_is_closed() -> None:
+    """Python leaves `None` for what was closed; and the number may be given to a connection, so it is taken here."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            mode = "r" if number == 0 else "w"
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
+
+
+def _leave(error: OSError) -> NoReturn:
+    """Nothing more is written, at the interpreter's end neither."""
+    gone = error.errno == errno.EPIPE
+    if not gone:
+        with suppress(OSError):
+            text = (
+                f"Error: the answer can't be written: {error.strerror}. What was asked for may be done: brickctl get\n"
+            )
+            os.write(2, text.encode())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.dup2(1, 2)
+    sys.exit(int(Exit.PIPE if gone else Exit.OUTPUT))
 
 
 if __name__ == "__main__":

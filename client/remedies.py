@@ -20,6 +20,7 @@ class Place:
     boot: str = ""
     other: str = ""
     """Who holds the volume instead."""
+    size_gib: str = ""
 
 
 _LOOK = "look at it: ssh {node} systemctl status brickwork-node"
@@ -181,6 +182,12 @@ REMEDIES: dict[str, tuple[str, ...]] = {
     "UnknownBackend": _WHICH_BACKEND,
     "UnknownOutcome": _CALL_FAILED,
     # the operator
+    "RetainedData": (
+        "to take the data back, wish for it again: brickctl apply -f - with",
+        "  kind: Volume, name: {volume}, spec: {{backend: {backend}, size_gib: {size_gib}}}",
+        "to have it deleted, put on_delete: delete into that spec, wait until it is available, and then: "
+        "brickctl delete volume {volume} (what was imported is never deleted here: delete it on the array)",
+    ),
     "OrphanExport": (
         "the driver may still export {volume} from an earlier life; nothing is done about it on doubt",
         "look at it on the array, and on the node named above; then restore records/{volume} from a backup of etcd",

@@ -94,6 +94,8 @@ class Stand:
     conditions: dict[str, str]
     settled: bool
     """The newest wish has been answered."""
+    as_wished: bool
+    """What is there is what the newest wish says: its mode, its size."""
 
 
 def look(reader: Reader, meant: Ref) -> Stand:
@@ -102,21 +104,26 @@ def look(reader: Reader, meant: Ref) -> Stand:
         node, volume = meant.names
         known = facts.read_attachment(reader, node, volume)
         told: get.Summary = facts.attachment(known, node, volume)
-        settled = True
+        settled, fits = True, True
     elif meant.kind == "volume":
         volume_told = facts.volume(reader.together(facts.volume_keys(meant.names[0])), meant.names[0])
         told, settled = volume_told, volume_told.observed_generation == volume_told.generation
+        fits = (volume_told.size_gib or 0) >= (volume_told.wanted_gib or 0)
     else:
-        told, settled = facts.node(facts.read_node(reader, meant.names[0]), meant.names[0]), True
+        told, settled, fits = facts.node(facts.read_node(reader, meant.names[0]), meant.names[0]), True, True
     conditions = {each.type: each.status for each in getattr(told, "conditions", ())}
     wished = bool(getattr(told, "generation", 0))
-    return Stand(told.state, told.reason, told.message, told.waits_for, wished, conditions, settled)
+    as_wished = fits and conditions.get("Accepted") == "True"
+    return Stand(told.state, told.reason, told.message, told.waits_for, wished, conditions, settled, as_wished)
 
 
 GOALS: dict[str, tuple[tuple[str, ...], Callable[[Stand], bool]]] = {
-    "attached": (("attachment",), lambda stand: stand.wished and stand.state == State.ATTACHED),
+    "attached": (("attachment",), lambda stand: stand.wished and stand.as_wished and stand.state == State.ATTACHED),
     "detached": (("attachment",), lambda stand: stand.state == State.DETACHED),
-    "available": (("volume",), lambda stand: stand.wished and stand.settled and stand.state == VolumeState.AVAILABLE),
+    "available": (
+        ("volume",),
+        lambda stand: stand.wished and stand.settled and stand.as_wished and stand.state == VolumeState.AVAILABLE,
+    ),
     "deleted": (
         ("attachment", "volume", "node"),
         lambda stand: not stand.wished and stand.state in (*GONE, VolumeState.RETAINED, "Unknown", "Ready", "Silent"),
@@ -165,7 +172,8 @@ def _unmet(waiting: list[tuple[Ref, Stand]], goal: str, timeout: float) -> Failu
     lines = []
     for each, stand in waiting:
         on = f", waits for {stand.waits_for}" if stand.waits_for else ""
-        lines.append(f"{each} is {stand.state}, not {goal}{on}: {stand.message or stand.reason}")
+        so = ", but not as wished" if stand.state.lower() == goal else f", not {goal}"
+        lines.append(f"{each} is {stand.state}{so}{on}: {stand.message or stand.reason}")
         if goal == "detached" and stand.wished:
             lines[-1] += f"; it is still wished for: brickctl detach {' '.join(each.names)}"
     text = "\n".join(lines)

@@ -126,6 +126,12 @@ class Case:
         return self.facts.wish.mode if isinstance(self.facts.wish, AttachmentSpec) else None
 
     @property
+    def mode_differs(self) -> bool:
+        """It was granted in another mode than is wished for now; a mode is not changed under a device in use."""
+        wish = self.facts.wish
+        return isinstance(wish, AttachmentSpec) and self.holder is not None and wish.mode != self.holder.mode
+
+    @property
     def paths(self) -> str | None:
         status = self.status
         known = status is not None and status.paths_live is not None and status.paths_total is not None
@@ -176,6 +182,7 @@ class Case:
             set_aside=self.set_aside,
             wish=facts.wish if isinstance(facts.wish, Malformed) else "",
             said=self.said or "nothing",
+            mode=self.mode,
             live=self.live,
             total=self.total,
             min_paths=self.min_paths,

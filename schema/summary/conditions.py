@@ -53,6 +53,9 @@ class _Conditions:
             return given
         if isinstance(wish, Malformed):
             return self._make("Accepted", "False", "Malformed", str(wish), self.answered)
+        if self.case.mode_differs and self.attached:
+            message = f"attached as {self.case.mode}, wished for as {wish.mode}"
+            return self._make("Accepted", "False", "ModeDiffers", message, self.answered)
         if self.case.set_aside:
             return self._make("Accepted", "True", "Drained", f"set aside: {self.case.set_aside}", self.answered)
         return self._make("Accepted", "True", "Accepted", "", self.answered)
@@ -84,7 +87,7 @@ class _Conditions:
         return self._make(kind, "True" if value else "False", yes if value else no, "", self.observed)
 
     def _ready(self) -> Condition:
-        usable = self.attached and not self.no_path
+        usable = self.attached and not self.no_path and self._accepted().status == "True"
         word: ConditionStatus = "Unknown" if self.doubt else "True" if usable else "False"
         newest = max(self.answered, self.observed)
         return self._make("Ready", word, self.finding.reason, self.finding.message, newest)

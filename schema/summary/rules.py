@@ -154,6 +154,14 @@ RULES: tuple[_Rule, ...] = (
         _paths,
     ),
     _Rule(
+        lambda c: c.attached and c.mode_differs,
+        State.ATTACHED,
+        "ModeDiffers",
+        "attached as {mode}, and wished for otherwise: detach it, wait, and attach it again",
+        "user",
+        _controller,
+    ),
+    _Rule(
         lambda c: c.attached and c.degraded and c.verdict_says is None,
         State.ATTACHED,
         "PathsMissing",

@@ -38,6 +38,25 @@ def test_every_command_is_there_under_its_summary(name: str) -> None:
     assert set(MODULE_OF) <= set(COMMANDS)
 
 
+@pytest.mark.parametrize(
+    ("redirect", "code", "told"),
+    [
+        (">/dev/full", 8, "Error: the answer can't be written: No space left on device"),
+        (">/dev/full 2>&1", 8, ""),
+        (">&-", 0, ""),
+        (">&- 2>&- <&-", 0, ""),
+        ("| true", 0, ""),
+    ],
+)
+def test_an_answer_that_can_not_be_written_is_no_traceback(redirect: str, code: int, told: str) -> None:
+    """F-C3: a full disk has an exit code of its own; a reader who left, or a closed stdout, is nobody's fault."""
+    command = f"{sys.executable} -m client.main get --help {redirect}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, told in done.stderr) == (code, True)
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
 def test_an_unknown_command_is_misuse() -> None:
     """Exit code 2."""
     result = CliRunner().invoke(cli, ["destroy"])

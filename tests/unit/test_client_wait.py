@@ -169,3 +169,40 @@ def test_somebody_looking_on_is_told(world: World) -> None:
         result.stderr
         == "attachment/web-1/data: Failed (another disk)\nattachment/web-1/data: Attached (attached to web-1)\n"
     )
+
+
+@pytest.mark.parametrize("goal", ["attached", "condition=Ready"])
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [(b'{"mode": "ro"}', "attached as rw, and wished for otherwise"), (b'{"mode": "sideways"}', "is Attached")],
+)
+def test_a_device_in_another_mode_is_not_what_was_asked_for(world: World, goal: str, spec: bytes, words: str) -> None:
+    """F-C1: a wish in another mode, or one that can't be read, is not met by the device that is there; with a verdict or
+    before it."""
+    world.said("Attached")
+    assert world.run(*ATTACHED[:-1], f"--for={goal}", "--timeout", "0").exit_code == 0
+    world.wish(spec=spec)
+    world.said("Attached")
+    result = world.run(*ATTACHED[:-1], f"--for={goal}", "--timeout", "0")
+    assert (result.exit_code, words in result.stderr) == (1, True)
+    world.verdict(Family.DESIRED_ATTACHMENT, ("web-1", "data"), "Accepted", "ModeDiffers", "granted rw")
+    assert world.run(*ATTACHED[:-1], f"--for={goal}", "--timeout", "0").exit_code == 1
+    world.wish()
+    world.said("Attached")
+    assert world.run(*ATTACHED[:-1], f"--for={goal}", "--timeout", "0").exit_code == 0
+
+
+def test_a_volume_that_is_smaller_than_wished_for_is_not_available_yet(world: World) -> None:
+    """F-C1: the controller answered, and the array has yet to extend it; or the wish was refused."""
+    world.volume(spec=b'{"backend": "lvm", "size_gib": 20}')
+    world.available()
+    available = ("wait", "volume", "data", "--for=available", "--timeout", "0")
+    result = world.run(*available)
+    assert (result.exit_code, "is Available, but not as wished" in result.stderr) == (1, True)
+    world.volume(spec=b'{"backend": "lvm", "size_gib": 5}')
+    world.verdict(Family.DESIRED_VOLUME, ("data",), "Accepted", "SizeSmaller", "volumes do not shrink")
+    assert world.run(*available).exit_code == 1
+    world.volume()
+    world.available()
+    world.delete(Family.VERDICT_VOLUME, "data")
+    assert world.run(*available).exit_code == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from schema.keys import Family
+from schema.models import VolumePhase, VolumeStatus
 from tests.unit.client_world import KEYS, World
 
 
@@ -30,6 +31,19 @@ def test_attach_again_keeps_what_is_there() -> None:
     assert stored(world) == b'{"schema":1,"mode":"ro","labels":{"app":"db","a":"b"}}'
 
 
+def test_attach_tells_of_a_mode_that_stays() -> None:
+    """F-C2: what no option names stays; where that is not what a new wish would get, it is told."""
+    world = World()
+    world.node()
+    world.volume()
+    world.wish(spec=b'{"mode": "ro"}')
+    result = world.run("attach", "web-1", "data")
+    assert (result.exit_code, result.stdout) == (0, "attachment/web-1/data unchanged\n")
+    assert result.stderr == "note: it was wished for as ro already, and that stays\n"
+    assert world.run("attach", "web-1", "data", "--mode", "ro").stderr == ""
+    assert "[default: as it is, else rw]" in " ".join(world.ok("attach", "--help").split())
+
+
 def test_attach_does_not_change_a_mode() -> None:
     """A device in use keeps its mode: exit code 3, and the way to change it."""
     world = World()
@@ -42,13 +56,13 @@ def test_attach_does_not_change_a_mode() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("attach", "web/1", "data"), "node 'web/1': use letters"),
+        (("attach", "web/1", "data"), "'web/1/data': write NODE VOLUME, or NODE/VOLUME"),
         (("attach", "web-1", "-x"), "No such option"),
         (("attach", "web-1", "data", "--label", "x"), "--label 'x': write NAME=VALUE"),
-        (("attach", "web-1"), "Missing argument 'VOLUME'"),
+        (("attach", "web-1"), "which volume? Write brickctl attach NODE VOLUME"),
         (("delete", "volume"), "which volume?"),
         (("delete", "pool", "lvm"), "'pool' is no kind of object here; write one of volume, attachment, node, backend"),
-        (("delete", "attachment", "web-1"), "write NODE/VOLUME, such as web-1/data"),
+        (("delete", "attachment", "web-1"), "write NODE/VOLUME, or NODE VOLUME, such as web-1/data"),
         (("delete",), "say what to delete"),
         (("delete", "volume", "a", "-f", "x"), "say what to delete"),
     ],
@@ -100,6 +114,83 @@ def test_imported_data_is_retained_whatever_is_written() -> None:
     result = world.run("delete", "volume", "data")
     assert result.exit_code == 0
     assert "its data is retained, as of everything imported" in result.stderr
+
+
+TWICE_DELETED = "volume/data unchanged: Retained, the data is kept; wish for data on lvm again to take it back\n"
+
+
+def test_deleting_a_retained_volume_says_that_it_is_and_what_to_do() -> None:
+    """F-C10: `get` shows it, so it is not said to be none; and how its data is got rid of is told."""
+    world = World()
+    status = VolumeStatus(uid="u-1", backend="lvm", phase=VolumePhase.RETAINED, size_gib=10)
+    world.put(Family.VOLUME, ("data",), status)
+    for arguments in (("volume", "data"), ("volume/data",), ("volume", "data", "--yes")):
+        result = world.run("delete", *arguments)
+        assert (result.exit_code, result.stdout) == (0, TWICE_DELETED)
+        assert "spec: {backend: lvm, size_gib: 10}" in result.stderr
+        assert "put on_delete: delete into that spec" in result.stderr
+    assert "put on_delete: delete into that spec" in world.ok("explain", "data")
+
+
+def test_deleting_what_is_going_already_says_so() -> None:
+    """F-C10: a detach or a deletion under way is still listed; it is as asked for."""
+    world = World()
+    world.attached()
+    world.ok("delete", "attachment", "web-1/data")
+    assert world.ok("delete", "attachment", "web-1/data").startswith("attachment/web-1/data unchanged: Detaching, ")
+    status = VolumeStatus(uid="u-1", backend="lvm", phase=VolumePhase.DELETING, size_gib=10)
+    world.put(Family.VOLUME, ("old",), status)
+    assert world.ok("delete", "volume", "old").startswith("volume/old unchanged: Deleting, ")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "attach {}",
+        "detach {}",
+        "explain {}",
+        "get attachment {}",
+        "describe attachment {}",
+        "wait attachment {} --for=attached",
+        "delete attachment {}",
+    ],
+)
+def test_an_attachment_is_spelt_either_way(command: str) -> None:
+    """F-C11: `web-1 data`, `web-1/data`; with the kind before, where `-o name` printed it so."""
+    told = []
+    for spelling in ("web-1/data", "web-1 data", "attachment/web-1/data"):
+        words = command.format(spelling)
+        if spelling.startswith("attachment") and "attachment {}" in command:
+            words = words.replace("attachment attachment/", "attachment/")
+        world = World()
+        world.attached()
+        told.append(world.ok(*words.split()))
+    assert told[0] == told[1] == told[2]
+
+
+@pytest.mark.parametrize(
+    "command", ["cordon {}", "uncordon {}", "drain {} --no-wait", "undrain {}", "get attachments --node {}"]
+)
+def test_a_node_is_spelt_either_way(command: str) -> None:
+    """F-C11: `web-1`, and `node/web-1` as `-o name` prints it."""
+    told = []
+    for spelling in ("web-1", "node/web-1"):
+        world = World()
+        world.attached()
+        told.append(world.ok(*command.format(spelling).split()))
+    assert told[0] == told[1]
+
+
+def test_several_attachments_are_spelt_either_way() -> None:
+    """Names without a slash come two by two; an odd one is told."""
+    world = World()
+    for volume in ("a", "b"):
+        world.attached(volume=volume)
+    both = world.ok("describe", "attachment", "web-1/a", "web-1/b")
+    assert world.ok("describe", "attachment", "web-1", "a", "web-1", "b") == both
+    assert "write NODE/VOLUME, or NODE VOLUME" in world.run("describe", "attachment", "web-1", "a", "web-1").stderr
+    assert "2 names: write one" in world.run("get", "volume", "a", "b").stderr
+    assert world.ok("explain", "volume", "a") == world.ok("explain", "volume/a") == world.ok("explain", "a")
 
 
 @pytest.mark.parametrize("spec", [b'{"backend": "lvm", "size_gib": 1, "on_delete": "delete"}', b"{broken"])

@@ -168,6 +168,9 @@ TABLE: list[tuple[str, str, str, dict[str, Any]]] = [
     ("Attached", "ModeDiffers", "user", {
         "holders": READY, "claim": claim(), "status": status("Attached"), "verdict": verdict("Accepted", "ModeDiffers"),
     }),
+    ("Attached", "ModeDiffers", "user", {
+        "wish": AttachmentSpec(mode="ro"), "holders": READY, "claim": claim(), "status": status("Attached"),
+    }),
     ("Unexporting", "BackendNotReady", "backend lvm", {"wish": None, "holders": REVOKED, "backend": DOWN}),
     ("Unexporting", "TerminateFailed", "backend lvm", {
         "wish": None, "holders": REVOKED, "verdict": verdict("Exported", "TerminateFailed", generation=0),
