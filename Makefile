@@ -3,6 +3,8 @@
 .DEFAULT_GOAL := help
 PYTEST := .venv/bin/python -m pytest
 PARALLEL := -n 3 --dist loadfile # for two cores: many tests wait for processes of their own; a file stays on one worker
+SETS := -n 2 --dist loadfile --no-loadscope-reorder # two sets of guests: each takes the next file, in the order of tests/e2e/conftest.py
+SIDE_BY_SIDE := -n 2 --dist load # each test has processes and folders of its own
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -40,13 +42,13 @@ check: setup ## style, types, architecture, documentation
 
 e2e: setup ## end-to-end tests on real kernels in guests, and crashes at every step (needs root)
 	tests/e2e/prepare.sh
-	BRICKWORK_E2E_REQUIRED=1 $(PYTEST) tests/e2e -m 'not long' $(ARGS)
-	$(PYTEST) tests/crash $(ARGS)
+	BRICKWORK_E2E_REQUIRED=1 $(PYTEST) $(SETS) tests/e2e -m 'not long' $(ARGS)
+	$(PYTEST) $(SIDE_BY_SIDE) tests/crash $(ARGS)
 
 e2e-all: setup ## the same with those marked long: before an issue ends (needs root)
 	tests/e2e/prepare.sh
-	BRICKWORK_E2E_REQUIRED=1 $(PYTEST) tests/e2e $(ARGS)
-	$(PYTEST) tests/crash $(ARGS)
+	BRICKWORK_E2E_REQUIRED=1 $(PYTEST) $(SETS) tests/e2e $(ARGS)
+	$(PYTEST) $(SIDE_BY_SIDE) tests/crash $(ARGS)
 
 e2e-long: setup ## 50 moves of a written volume with random kills (needs root; SEED=7 MOVES=50)
 	tests/e2e/prepare.sh
@@ -54,7 +56,7 @@ e2e-long: setup ## 50 moves of a written volume with random kills (needs root; S
 		$(PYTEST) -s tests/e2e/test_moves.py $(ARGS)
 
 crash: setup ## only that part of e2e: SIGKILL at every step of the daemons (needs root)
-	$(PYTEST) tests/crash $(ARGS)
+	$(PYTEST) $(SIDE_BY_SIDE) tests/crash $(ARGS)
 
 chaos: setup ## real processes, a cluster of etcd, faults, and the recorded history checked (needs root; SEED=7 MINUTES=3)
 	@.venv/bin/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)

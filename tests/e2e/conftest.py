@@ -9,10 +9,19 @@ from pathlib import Path
 import pytest
 from harness import product
 from harness.guest import Guest
+from harness.place import Place
 from harness.product import Brickwork
 from harness.topology import Topology, missing_parts
 
 HERE = Path(__file__).parent
+# What a module takes on an idle machine, roughly. Only the order comes from it; one that is missing here comes late.
+MINUTES = {
+    "test_recovery.py": 12,
+    "test_iscsi.py": 7,
+    "test_moves.py": 5,
+    "test_lun_reuse.py": 4,
+    "test_multipath.py": 3,
+}
 TOPOLOGY = pytest.StashKey[Topology]()
 DIRTY = pytest.StashKey[bool]()
 
@@ -21,15 +30,31 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "e2e: runs in guests with a kernel of their own; needs root and prepare.sh")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.e2e)
             item.add_marker(pytest.mark.root)
             item.add_marker(pytest.mark.slow)
-    # What the others take for granted comes first, and without the product's daemons beside it. Then modules with the same
-    # backends come together: a controller with others takes half a minute to start.
-    items.sort(key=lambda item: (item.path != HERE / "test_harness.py", source_of_backends(item)))
+    # What the others take for granted comes first, and without the product's daemons beside it.
+    items.sort(key=lambda item: (item.path.name != "test_harness.py", *turn(item, config)))
+
+
+def turn(item: pytest.Item, config: pytest.Config) -> tuple[int, str]:
+    """When a module has its turn.
+
+    One set of guests: modules with the same backends come together, because a controller with others takes half a minute to
+    start. Several sets: each takes the next module when it is done with one, and the long ones must not come last.
+    """
+    if set_number(config) is None:
+        return 0, source_of_backends(item)
+    return -MINUTES.get(item.path.name, 1), item.path.name
+
+
+def set_number(config: pytest.Config) -> int | None:
+    """Which of several sets of guests this process of pytest-xdist has; None when there is only one."""
+    worker: dict[str, str] | None = getattr(config, "workerinput", None)
+    return int(worker["workerid"].removeprefix("gw")) if worker else None
 
 
 def source_of_backends(item: pytest.Item) -> str:
@@ -48,7 +73,7 @@ def booted_topology(request: pytest.FixtureRequest) -> Iterator[Topology]:
         pytest.skip(missing)
     # A runner that gives up sends SIGTERM, which would leave the namespace behind.
     before = signal.signal(signal.SIGTERM, lambda *_: pytest.exit("terminated", returncode=143))
-    with Topology() as topology:
+    with Topology(Place(set_number(request.config) or 0)) as topology:
         request.config.stash[TOPOLOGY] = topology
         yield topology
         del request.config.stash[TOPOLOGY]
@@ -86,6 +111,16 @@ def n1(topology: Topology) -> Guest:
 def n2(topology: Topology) -> Guest:
     """The second node."""
     return topology.n2
+
+
+@pytest.fixture
+def sd(topology: Topology) -> Iterator[Guest]:
+    """A node with systemd, and the units of deploy/ installed. Fresh for each test."""
+    topology.sd.forget_disks()
+    topology.sd.boot()
+    yield topology.sd
+    topology.sd.kill()
+    topology.sd.save_console()
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,9 @@ import time
 from functools import cached_property
 from types import FrameType
 
-from harness import layout
 from harness.guest import Guest
 from harness.network import Lan
+from harness.place import Place
 from harness.product import EVIDENCE, SETTLE_S, Brickwork, Volume, digest, lvm_backend
 from harness.topology import Topology, missing_parts
 
@@ -182,7 +182,7 @@ def main() -> int:
         print("\ndemo-iscsi: stopped", file=sys.stderr)
         return 130
     except (DemoFailed, AssertionError, TimeoutError, RuntimeError) as error:
-        print(f"demo-iscsi: {error}\nlogs and evidence: {layout.LOGS}", file=sys.stderr)
+        print(f"demo-iscsi: {error}\nlogs and evidence: {Place().logs}", file=sys.stderr)
         return 1
     return 0
 

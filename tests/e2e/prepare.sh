@@ -8,6 +8,7 @@
 #   e2e/root   the guests' root tree. Storage tools go in here and never onto the host, where open-iscsi would start
 #              iscsid, and multipathd might grab real disks
 #   e2e/etcd   the etcd binaries, unpacked and not installed, so that no service starts
+#   e2e/wide-registers.so   only on processors with AMX, see host/wide-registers.c
 #   e2e/debs   downloaded packages, so that a changed list does not download everything again
 set -eu
 
@@ -15,12 +16,17 @@ checkout=$(cd "$(dirname "$0")/../.." && pwd)
 state=${BRICKWORK_STATE:-$checkout/.state}/e2e
 suite=bookworm
 
+has_amx() { grep -qw amx_tile /proc/cpuinfo; }
+
 host_packages="user-mode-linux iproute2 debootstrap"
+if has_amx; then host_packages="$host_packages gcc libc6-dev"; fi
 etcd_packages="etcd-server etcd-client"
 # python3: the checkout's virtual environment uses the distribution's interpreter, also inside the guests.
 # lsscsi, sg3-utils, qemu-utils: os-brick and Cinder call them. busybox-static: poweroff without an init system.
+# systemd-sysv, dbus: for the one guest that boots systemd; the others do not start it.
 guest_packages="python3 udev kmod lvm2 thin-provisioning-tools open-iscsi multipath-tools sg3-utils lsscsi iproute2
-    iputils-ping procps psmisc e2fsprogs cryptsetup-bin qemu-utils sudo busybox-static nfs-kernel-server nfs-common"
+    iputils-ping procps psmisc e2fsprogs cryptsetup-bin qemu-utils sudo busybox-static nfs-kernel-server nfs-common
+    systemd-sysv dbus"
 
 wanted_stamp=$(echo "$suite $(dpkg --print-architecture)" $guest_packages | sha256sum | cut -d' ' -f1)
 
@@ -40,6 +46,7 @@ host_packages_missing() {
 }
 
 root_is_current() { [ "$(cat "$state/root.stamp" 2>/dev/null)" = "$wanted_stamp" ] && [ -d "$state/root" ]; }
+registers_are_current() { ! has_amx || [ "$state/wide-registers.so" -nt "$checkout/tests/e2e/host/wide-registers.c" ]; }
 etcd_is_there() { [ -x "$state/etcd/usr/bin/etcd" ] && [ -x "$state/etcd/usr/bin/etcdctl" ]; }
 
 # The mirror is the one that this machine's apt uses: ask apt, which knows all the forms that its sources may have.
@@ -97,10 +104,16 @@ unpack_etcd() {
     mv "$state/etcd.new" "$state/etcd"
 }
 
+compile_registers() {
+    gcc -O2 -Wall -Wextra -Werror -shared -fPIC -o "$state/wide-registers.new" "$checkout/tests/e2e/host/wide-registers.c"
+    mv "$state/wide-registers.new" "$state/wide-registers.so"
+}
+
 missing=
 [ -z "$(host_packages_missing)" ] || missing="$missing host packages ($(host_packages_missing | xargs));"
 root_is_current || missing="$missing the guests' root tree;"
 etcd_is_there || missing="$missing etcd;"
+registers_are_current || missing="$missing what this processor's registers need;"
 if [ -z "$missing" ]; then
     say "ready: $state"
     exit 0
@@ -123,4 +136,5 @@ if [ -n "$(host_packages_missing)" ]; then
 fi
 root_is_current || build_root
 etcd_is_there || unpack_etcd
+registers_are_current || compile_registers
 say "ready: $state"

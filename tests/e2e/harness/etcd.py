@@ -10,23 +10,25 @@ from typing import Any
 from harness import layout
 from harness.logs import LogFolder
 from harness.network import Lan, Network
+from harness.place import Place
 from harness.waiting import wait_until
 
 START_TIMEOUT_S = 60
 
 
 class EtcdServer:
-    """A single member, with its data in the state folder."""
+    """A single member, with its data in its place."""
 
-    def __init__(self, network: Network, logs: LogFolder) -> None:
+    def __init__(self, place: Place, network: Network, logs: LogFolder) -> None:
         self.endpoint = f"{Lan.MANAGEMENT.address(1)}:2379"
+        self._data = place.etcd_data
         self._network = network
         self._logs = logs
         self._process: subprocess.Popen[bytes] | None = None
 
     def create(self) -> None:
         """Start with an empty store."""
-        shutil.rmtree(layout.ETCD_DATA, ignore_errors=True)
+        shutil.rmtree(self._data, ignore_errors=True)
         self.start()
 
     def start(self) -> None:
@@ -34,7 +36,7 @@ class EtcdServer:
         argv: list[str | Path] = [
             layout.ETCD_BINARIES / "etcd",
             "--name=e2e",
-            f"--data-dir={layout.ETCD_DATA}",
+            f"--data-dir={self._data}",
             f"--listen-client-urls=http://{self.endpoint}",
             f"--advertise-client-urls=http://{self.endpoint}",
             "--listen-peer-urls=http://127.0.0.1:2380",

@@ -17,9 +17,10 @@ from harness import channel, layout
 from harness.channel import CommandFailed, CommandResult, Daemon, GuestUnreachable
 from harness.logs import LogFolder
 from harness.network import Lan, Network, link_name
+from harness.place import Place
 from harness.waiting import wait_until
 
-BOOT_TIMEOUT_S = 120
+BOOT_TIMEOUT_S = 300
 PR_SET_CHILD_SUBREAPER = 36
 # Both are sparse: what is not written costs nothing.
 OWN_DISK_BYTES = 8 << 30
@@ -28,25 +29,29 @@ STORAGE_DISK_BYTES = 64 << 30
 
 @dataclass(frozen=True)
 class GuestSpec:
-    """What makes a guest this one: `role` is `controller` or `node` and decides which storage daemons it starts."""
+    """What makes a guest this one: `role` is `controller` or `node` and decides which storage daemons it starts.
+
+    `stage2` is the script that goes on when the guest has its own root: one starts everything by itself, one starts systemd.
+    """
 
     name: str
     number: int
     role: str
     memory_mib: int
+    stage2: str = "stage2"
 
 
 class Guest:
     """One guest. Its disks outlive its boots; `/run` and `/tmp` do not."""
 
-    def __init__(self, spec: GuestSpec, hosts: str, network: Network, logs: LogFolder) -> None:
+    def __init__(self, spec: GuestSpec, hosts: str, place: Place, network: Network, logs: LogFolder) -> None:
         self.name = spec.name
         self.spec = spec
         self.daemons: dict[str, Daemon] = {}
         self._hosts = hosts
         self._network = network
         self._logs = logs
-        self._folder = layout.GUESTS / spec.name
+        self._folder = place.guests / spec.name
         self._console = self._folder / "console.log"
         self._console_seen_bytes = 0
         self._connections: WeakSet[socket.socket] = WeakSet()
@@ -254,11 +259,13 @@ class Guest:
             f"mac=02:00:00:00:{lan.position:02x}:{self.spec.number:02x}"
             for lan in Lan
         ]
+        preload = ["env", f"LD_PRELOAD={layout.WIDE_REGISTERS}"] if layout.WIDE_REGISTERS.exists() else []
         return [
+            *preload,
             str(layout.KERNEL),
             f"mem={self.spec.memory_mib}M",
             f"umid={self.name}",
-            f"uml_dir={layout.GUESTS}/control",
+            f"uml_dir={self._folder.parent}/control",
             *("root=/dev/root", "rootfstype=hostfs", f"rootflags={layout.ROOT_TREE}", "ro", "init=/e2e/stage1"),
             *("con0=null,fd:1", "con=null", "ssl=null", "panic=1"),
             f"ubda={self._disk('own')}",
@@ -266,6 +273,7 @@ class Guest:
             *interfaces,
             f"GUEST_NAME={self.name}",
             f"GUEST_ROLE={self.spec.role}",
+            f"GUEST_STAGE2={self.spec.stage2}",
             f"GUEST_HOSTS={self._hosts}",
             "GUEST_ADDRESSES=" + ",".join(f"{self.address(lan)}/24" for lan in Lan),
             f"GUEST_AGENT_ADDRESS={self.address(Lan.HARNESS)}",

@@ -8,12 +8,11 @@ VENV = CHECKOUT / ".venv"
 E2E = CHECKOUT / "tests" / "e2e"
 
 STATE = Path(os.environ.get("BRICKWORK_STATE", CHECKOUT / ".state")).resolve() / "e2e"
+# Shared by all sets of guests, and changed by none of them.
 ROOT_TREE = STATE / "root"
-GUESTS = STATE / "guests"
-LOGS = STATE / "logs"
 ETCD_BINARIES = STATE / "etcd" / "usr" / "bin"
-ETCD_DATA = STATE / "etcd-data"
-SESSION_LOCK = STATE / "session.lock"
 
+# Made by prepare.sh where the processor needs it.
+WIDE_REGISTERS = STATE / "wide-registers.so"
 KERNEL = Path("/usr/bin/linux.uml")
 KERNEL_MODULES = Path("/usr/lib/uml/modules")

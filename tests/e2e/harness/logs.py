@@ -4,18 +4,16 @@ import re
 import shutil
 from pathlib import Path
 
-from harness import layout
-
 
 class LogFolder:
     """One folder per test; before the first and between tests, what comes goes to `session`."""
 
-    def __init__(self) -> None:
-        self.folder = layout.LOGS
+    def __init__(self, root: Path) -> None:
+        self.root = self.folder = root
 
     def begin(self) -> None:
         """Forget the logs of the run before."""
-        shutil.rmtree(layout.LOGS, ignore_errors=True)
+        shutil.rmtree(self.root, ignore_errors=True)
         self.leave()
 
     def enter(self, test: str) -> None:
@@ -31,5 +29,5 @@ class LogFolder:
         return self.folder / name
 
     def _move_to(self, name: str) -> None:
-        self.folder = layout.LOGS / name
+        self.folder = self.root / name
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -1,19 +1,15 @@
 """The guests' networks: bridges and taps in a network namespace of our own."""
 
 import ctypes
-import hashlib
 import os
-import signal
 import socket
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 
-from harness import layout
-from harness.waiting import wait_until
+from harness.place import Place
 
 CLONE_NEWNET = 0x40000000
 
@@ -40,12 +36,11 @@ class Lan(StrEnum):
 class Network:
     """The namespace and what is in it.
 
-    Its name comes from the state folder: whatever runs in a namespace of that name was started by an earlier run of
-    ours, which is how leftovers are told from strangers.
+    The place makes its name, and removes it with all that is in it.
     """
 
-    def __init__(self) -> None:
-        self.namespace = "brickwork-e2e-" + hashlib.sha256(str(layout.STATE).encode()).hexdigest()[:8]
+    def __init__(self, place: Place) -> None:
+        self.namespace = place.namespace
 
     def create(self, guests: Sequence[str]) -> None:
         """Make the bridges, and a tap on each of them for each guest."""
@@ -65,20 +60,6 @@ class Network:
         self._ip("-batch", "-", stdin="\n".join(commands))
         # A forwarding machine would let a guest reach one network through another, around a cut.
         self.run(["sysctl", "-q", "-w", "net.ipv4.ip_forward=0"])
-
-    def remove(self) -> None:
-        """Kill everything in the namespace and delete it; nothing to do when it does not exist."""
-        if not Path("/run/netns", self.namespace).exists():
-            return
-        wait_until(self._kill_all, 60, f"namespace {self.namespace} is empty")
-        subprocess.run(["ip", "netns", "delete", self.namespace], check=True)
-
-    def pids(self) -> list[int]:
-        """Return the processes in the namespace. A process that ended but was not waited for does not count."""
-        listed = subprocess.run(
-            ["ip", "netns", "pids", self.namespace], check=True, capture_output=True, text=True
-        ).stdout
-        return [int(pid) for pid in listed.split()]
 
     def cut(self, guest: str, lan: Lan) -> None:
         """Stop all traffic of one guest on one network, without its noticing (its own link stays up).
@@ -136,13 +117,6 @@ class Network:
         if isinstance(made[0], OSError):
             raise made[0]
         return made[0]
-
-    def _kill_all(self) -> bool:
-        pids = self.pids()
-        for pid in pids:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        return not pids
 
     def _ip(self, *arguments: str, stdin: str | None = None) -> None:
         subprocess.run(["ip", "-n", self.namespace, *arguments], check=True, input=stdin, text=True)

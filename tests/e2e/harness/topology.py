@@ -1,19 +1,17 @@
-"""The whole: an etcd, a controller guest with storage to export, and two node guests that attach it.
+"""The whole: an etcd, a controller guest with storage to export, and node guests that attach it.
 
-management  10.9.0.0/24   etcd .1, ctl .11, n1 .21, n2 .22
-storage A   10.9.1.0/24   ctl .11, n1 .21, n2 .22
-storage B   10.9.2.0/24   ctl .11, n1 .21, n2 .22
+management  10.9.0.0/24   etcd .1, ctl .11, n1 .21, n2 .22, sd .23
+storage A   10.9.1.0/24   ctl .11, n1 .21, n2 .22, sd .23
+storage B   10.9.2.0/24   ctl .11, n1 .21, n2 .22, sd .23
 (harness    10.9.9.0/24   carries the tests' own commands, and is never cut)
 """
 
-import fcntl
 import os
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import TextIO
 
 from harness import layout
 from harness.channel import CommandFailed, CommandTimedOut, GuestUnreachable
@@ -21,6 +19,7 @@ from harness.etcd import EtcdServer
 from harness.guest import Guest, GuestSpec, adopt_orphans
 from harness.logs import LogFolder
 from harness.network import Lan, Network
+from harness.place import Place
 
 # Cinder is imported by the controller's guest only, and takes a few hundred MiB.
 SPECS = (
@@ -28,6 +27,8 @@ SPECS = (
     GuestSpec("n1", number=21, role="node", memory_mib=1024),
     GuestSpec("n2", number=22, role="node", memory_mib=1024),
 )
+# Boots systemd, in half a minute: only for the tests that ask for it.
+SPEC_WITH_SYSTEMD = GuestSpec("sd", number=23, role="node", memory_mib=1024, stage2="stage2-systemd")
 
 # What one wants to see of every guest when a test failed. A command that its guest does not have does no harm.
 EVIDENCE = [
@@ -46,30 +47,29 @@ EVIDENCE_OF_STORE = ["etcdctl endpoint status"]
 class Topology:
     """The guests and what connects them. Use it as a context: the end of it leaves nothing running."""
 
-    def __init__(self) -> None:
-        self.logs = LogFolder()
-        self.network = Network()
-        self.etcd = EtcdServer(self.network, self.logs)
-        hosts = ",".join(f"{Lan.MANAGEMENT.address(spec.number)}={spec.name}" for spec in SPECS)
-        self.ctl, self.n1, self.n2 = (Guest(spec, hosts, self.network, self.logs) for spec in SPECS)
+    def __init__(self, place: Place | None = None) -> None:
+        self.place = place or Place()
+        self.logs = LogFolder(self.place.logs)
+        self.network = Network(self.place)
+        self.etcd = EtcdServer(self.place, self.network, self.logs)
+        hosts = ",".join(f"{Lan.MANAGEMENT.address(spec.number)}={spec.name}" for spec in (*SPECS, SPEC_WITH_SYSTEMD))
+        self.ctl, self.n1, self.n2 = (Guest(spec, hosts, self.place, self.network, self.logs) for spec in SPECS)
         self.guests = [self.ctl, self.n1, self.n2]
+        self.sd = Guest(SPEC_WITH_SYSTEMD, hosts, self.place, self.network, self.logs)
         # Tests of the product add to these: shell commands, run when a test failed.
         self.evidence = list(EVIDENCE)
         self.evidence_of_store = list(EVIDENCE_OF_STORE)
         # Daemons of these names outlive the tests that start them.
         self.lasting_daemons: set[str] = set()
-        self._lock: TextIO | None = None
 
     def __enter__(self) -> "Topology":
-        self._lock = lock_session()
+        self.place.take()
         self.logs.begin()
         adopt_orphans(True)
-        self.network.remove()
-        shutil.rmtree(layout.GUESTS, ignore_errors=True)
         compile_checkout()
-        shutil.copy(layout.E2E / "guest" / "stage1", layout.ROOT_TREE / "e2e" / "stage1")
+        install_first_stage()
         try:
-            self.network.create([guest.name for guest in self.guests])
+            self.network.create([guest.name for guest in (*self.guests, self.sd)])
             self.etcd.create()
             self.boot_all()
         except BaseException:
@@ -84,16 +84,12 @@ class Topology:
 
     def close(self) -> None:
         """Kill the guests and etcd and delete the networks. The logs stay."""
-        for guest in self.guests:
+        for guest in (*self.guests, self.sd):
             guest.kill()
             guest.save_console()
         self.etcd.kill()
-        self.network.remove()
-        for folder in (layout.GUESTS, layout.ETCD_DATA):
-            shutil.rmtree(folder, ignore_errors=True)
+        self.place.release()
         adopt_orphans(False)
-        assert self._lock is not None
-        self._lock.close()
 
     def boot_all(self) -> None:
         """Boot all guests that do not run, together."""
@@ -115,7 +111,7 @@ class Topology:
 
     def heal(self) -> None:
         """Undo all cuts and freezes."""
-        for guest in self.guests:
+        for guest in (*self.guests, self.sd):
             guest.thaw()
             for lan in Lan:
                 guest.heal(lan)
@@ -143,7 +139,8 @@ class Topology:
         """Run the evidence commands and write what they say to `<guest>-evidence.log` and `store-evidence.log`."""
         with ThreadPoolExecutor() as threads:
             store = threads.submit(self._collect_from_store)
-            list(threads.map(self._collect_from, self.guests))
+            running = [guest for guest in (*self.guests, self.sd) if guest in self.guests or guest.running]
+            list(threads.map(self._collect_from, running))
             store.result()
 
     def _collect_from(self, guest: Guest) -> None:
@@ -174,15 +171,12 @@ class Topology:
                     log.write(f"{error}\n\n")
 
 
-def lock_session() -> TextIO:
-    """Make sure that no other run uses the same state folder: what it started would be taken for leftovers."""
-    lock = layout.SESSION_LOCK.open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        raise RuntimeError(f"another end-to-end run uses {layout.STATE}") from None
-    return lock
+def install_first_stage() -> None:
+    """Put it into the guests' tree, in one step: a guest of another set may be reading it right now."""
+    installed = layout.ROOT_TREE / "e2e" / "stage1"
+    fresh = installed.with_name(f"stage1.{os.getpid()}")
+    shutil.copy(layout.E2E / "guest" / "stage1", fresh)
+    fresh.replace(installed)
 
 
 def compile_checkout() -> None:
