@@ -43,6 +43,10 @@ Written by `make drivers`, with Cinder {version}: {imported} of {total} drivers 
 {sdk} need an SDK that `pip install cinder` does not bring (named before set-up where it is absent). Nothing here says that a
 driver works with its array: nobody here had one. *Set up* and *attached* say yes only where it happened in this run.
 
+`driver` takes any name that Cinder's documentation gives as `volume_driver`, also former names, and aliases such as
+`dell_emc.unity.Driver`. NetApp's, `netapp.common.NetAppDriver`, becomes the driver that its option `netapp_storage_protocol`
+names, and has its options.
+
 The last column is what the backend's condition says when a driver is set up without any options, hence without an array.
 
 | driver | protocols | imports | options validated | SDK | set up here | attached here | without its array |
@@ -75,19 +79,21 @@ def probe(params: Mapping[str, Any]) -> dict[str, str]:
     """Runs in a process of its own, with Cinder."""
     import importlib
 
-    from reconciler.adapters.cinder import options
+    from reconciler.adapters.cinder import classes, options
 
     module, _, name = params["path"].rpartition(".")
     found = {}
     try:
         driver = getattr(importlib.import_module(module), name)
+        if params["path"] == catalog.NETAPP_PROXY:
+            driver = classes.load(params["path"], {"netapp_storage_protocol": "iscsi"}).serving
     except Exception as error:
         return {"imports": f"no: {type(error).__name__}: {error}"}
     found["imports"] = "yes" if driver.SUPPORTED else "yes (unsupported by Cinder)"
     known, own = options.declared(driver), options.own(driver)
     found["options"] = _validate(options, driver, known, own)
     try:
-        options.load_driver(params["path"])
+        classes.load(params["path"], {"netapp_storage_protocol": "iscsi"})
     except Terminal as error:
         found["sdk"] = f"named: {error}"
     return found

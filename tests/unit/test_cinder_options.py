@@ -128,7 +128,7 @@ def test_a_wrong_value_is_named_with_what_is_expected(name: str, value: Any, wor
 
 
 def test_an_unknown_name_is_refused_with_the_nearest_and_the_drivers_own() -> None:
-    with pytest.raises(Terminal, match=r"unknown option san_pi; did you mean san_ip\?\. Driver has: count, san_ip"):
+    with pytest.raises(Terminal, match=r"unknown option san_pi; did you mean san_ip\? Driver has: count, san_ip"):
         options.refuse_unknown(["san_ip", "san_pi"], KNOWN, Driver)
 
 
@@ -137,6 +137,53 @@ def test_an_unknown_name_in_an_existing_file_is_only_remarked_upon() -> None:
         "nobody reads option san_pi; did you mean san_ip?",
         "nobody reads option xyzzy",
     ]
+
+
+NAMES = {
+    name: cfg.StrOpt(name)
+    for name in (
+        "iser_ip_address", "iser_helper", "iser_port", "target_ip_address", "target_helper", "target_port", "target_prefix",
+        "target_secondary_ip_addresses", "powerflex_storage_pools", "powermax_srp", "nas_host", "max_over_subscription_ratio",
+        "reserved_percentage", "num_volume_device_scan_tries", "nfs_mount_point_base", "hpmsa_api_protocol", "storage_protocol",
+    )
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("former", "words"),
+    [
+        ("iscsi_ip_address", "Cinder calls it target_ip_address now"),
+        ("iscsi_helper", "Cinder calls it target_helper now"),
+        ("iscsi_port", "Cinder calls it target_port now"),
+        ("iscsi_target_prefix", "Cinder calls it target_prefix now"),
+        ("iscsi_secondary_ip_addresses", "Cinder calls it target_secondary_ip_addresses now"),
+        ("sio_storage_pools", "Cinder calls it powerflex_storage_pools now"),
+        ("vmax_srp", "Cinder calls it powermax_srp now"),
+        ("nas_ip", "Cinder calls it nas_host now"),
+        ("nfs_oversub_ratio", "Cinder calls it max_over_subscription_ratio now"),
+        ("nfs_used_ratio", "Cinder has removed it: reserved_percentage"),
+        ("num_iscsi_scan_tries", "Cinder calls it num_volume_device_scan_tries now"),
+    ],
+)
+def test_f_b10_a_former_name_is_told_with_what_took_its_place(former: str, words: str) -> None:
+    with pytest.raises(Terminal, match=f"unknown option {former}: {words}"):
+        options.refuse_unknown([former], NAMES, Driver)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("iscsi_protocol", ""),  # its new name is none of this driver's
+        ("iscsi_flags", ""),
+        ("target_ip_adress", "target_ip_address"),
+        ("targetip_address", "target_ip_address"),
+        ("san_ip_address", ""),
+        ("nfs_mount_point_bse", "nfs_mount_point_base"),
+    ],
+)
+def test_f_b10_only_a_typo_is_taken_for_another_option(given: str, meant: str) -> None:
+    (remark,) = options.unknown([given], NAMES)
+    assert remark == f"nobody reads option {given}" + (f"; did you mean {meant}?" if meant else "")
 
 
 # --- Files of secrets ----------------------------------------------------------------------------------------------------

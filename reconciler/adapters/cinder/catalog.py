@@ -1,4 +1,6 @@
-"""What each of Cinder's 103 drivers needs that `pip install cinder` does not bring. Plain data: imports nothing.
+"""What each of Cinder's drivers needs that `pip install cinder` does not bring. Plain data: imports nothing.
+
+Cinder registers 103 of them; four more and a proxy are documented, or just there.
 
 A missing SDK otherwise shows itself as an AttributeError on None somewhere in the driver's set-up. The list was read from the
 drivers of Cinder 29 (their guarded imports), not from `cinder`'s extras, which name packages that drivers have ceased to use.
@@ -48,6 +50,9 @@ _FUJITSU = _pip("pywbem", "pywbem")
 _RSD = _pip("rsd-lib sushy", "rsd_lib", "sushy")
 
 _ISCSI, _FC, _NVME, _NFS = ("iscsi",), ("fibre_channel",), ("nvmeof",), ("nfs",)
+NETAPP_PROXY = f"{ROOT}netapp.common.NetAppDriver"
+"""Becomes the driver of the family and protocol in its options; Cinder's documentation names no other class of NetApp's."""
+
 _IBM_NOTE = "option proxy must name XIVProxy (needs pyxcli) or DS8KProxy (needs pyOpenSSL)"
 
 _TABLE = (
@@ -66,6 +71,7 @@ _TABLE = (
     Driver("dell_emc.powerflex.driver.PowerFlexNVMeDriver", _NVME),
     Driver("dell_emc.powermax.fc.PowerMaxFCDriver", _FC),
     Driver("dell_emc.powermax.iscsi.PowerMaxISCSIDriver", _ISCSI),
+    Driver("dell_emc.powermax.nvme_tcp.PowerMaxNVMETCPDriver", _NVME),
     Driver("dell_emc.powerstore.driver.PowerStoreDriver", (*_ISCSI, *_FC, *_NVME)),
     Driver("dell_emc.powerstore.nfs.PowerStoreNFSDriver", _NFS),
     Driver("dell_emc.powervault.fc.PVMEFCDriver", _FC),
@@ -108,6 +114,7 @@ _TABLE = (
     Driver("inspur.as13000.as13000_driver.AS13000Driver", _ISCSI),
     Driver("inspur.instorage.instorage_fc.InStorageMCSFCDriver", _FC),
     Driver("inspur.instorage.instorage_iscsi.InStorageMCSISCSIDriver", _ISCSI),
+    Driver("kaminario.kaminario_fc.KaminarioFCDriver", _FC, _pip("krest", "krest")),
     Driver("kaminario.kaminario_iscsi.KaminarioISCSIDriver", _ISCSI, _pip("krest", "krest")),
     Driver("kioxia.kumoscale.KumoScaleBaseVolumeDriver", _NVME),
     Driver("lenovo.lenovo_fc.LenovoFCDriver", _FC),
@@ -122,6 +129,7 @@ _TABLE = (
     Driver("nec.v.nec_v_iscsi.VStorageISCSIDriver", _ISCSI),
     Driver("nec.volume.MStorageFCDriver", _FC),
     Driver("nec.volume.MStorageISCSIDriver", _ISCSI),
+    Driver("netapp.common.NetAppDriver", (), None, "becomes the driver that netapp_storage_protocol names"),
     Driver("netapp.dataontap.fc_cmode.NetAppCmodeFibreChannelDriver", _FC),
     Driver("netapp.dataontap.iscsi_cmode.NetAppCmodeISCSIDriver", _ISCSI),
     Driver("netapp.dataontap.nfs_cmode.NetAppCmodeNfsDriver", _NFS, None, "needs nfs-common"),
@@ -153,6 +161,8 @@ _TABLE = (
         keeps_access=True,
     ),
     Driver("storpool.StorPoolDriver", ("storpool",)),
+    Driver("stx.fc.STXFCDriver", _FC),
+    Driver("stx.iscsi.STXISCSIDriver", _ISCSI),
     Driver("synology.synology_iscsi.SynoISCSIDriver", _ISCSI, keeps_access=True),
     Driver("toyou.acs5000.acs5000_fc.Acs5000FCDriver", _FC),
     Driver("toyou.acs5000.acs5000_iscsi.Acs5000ISCSIDriver", _ISCSI),
@@ -171,6 +181,9 @@ _TABLE = (
 
 DRIVERS = {f"{ROOT}{driver.name}": driver for driver in _TABLE}
 """By class path, as in `volume_driver`."""
+
+DOCUMENTED_AS = {f"{ROOT}ibm.ibm_storage.IBMStorageDriver": f"{ROOT}ibm.ibm_storage.ibm_storage.IBMStorageDriver"}
+"""Class paths of Cinder's documentation that Cinder itself no longer finds -> where the class is."""
 
 CUTTING = frozenset({"iscsi", "fibre_channel", "nvmeof"})
 """Protocols with a list of hosts at the array, from which `terminate_connection` takes one."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from oslo_config import cfg
 
-from reconciler.adapters.cinder import library, options
+from reconciler.adapters.cinder import classes, library, options
 from reconciler.adapters.cinder.shadow import Shadow
 from reconciler.core.modes import exposes
 from reconciler.runtime.ports import Terminal
@@ -25,7 +25,7 @@ _log = logging.getLogger("reconciler.cinder")
 class Chosen:
     """A driver, the section that its options are in, and the ini files that hold them."""
 
-    driver: Any
+    driver: classes.DriverClass
     known: options.Options
     section: str
     files: tuple[Path | str, ...]
@@ -51,21 +51,23 @@ def construct(
     config = options.configured(chosen.known, chosen.section)
     for secret in options.check_values(config, chosen.known):
         secrets.add(secret)
-    if not (chosen.driver.SUPPORTED or settings["enable_unsupported"] or config.safe_get("enable_unsupported_driver")):
-        raise Terminal(f"Cinder does not support {chosen.driver.__name__} any more: set enable_unsupported to use it")
+    serving = chosen.driver.serving
+    supported = getattr(serving, "SUPPORTED", True)
+    if not (supported or settings["enable_unsupported"] or config.safe_get("enable_unsupported_driver")):
+        raise Terminal(f"Cinder does not support {serving.__name__} any more: set enable_unsupported to use it")
     host = f"{library.HOST}@{settings['name']}"
     shadow = Shadow(host)
-    driver = chosen.driver(
+    driver = chosen.driver.made(
         configuration=config, host=host, cluster_name=None, is_vol_db_empty=empty, active_backend_id=None
     )
     return driver, shadow
 
 
 def _from_mapping(settings: Mapping[str, Any], secrets: Mapping[str, Any]) -> Chosen:
-    driver = options.load_driver(settings["driver"])
-    known = options.declared(driver)
     values = {"volume_backend_name": settings["name"], **settings["options"], **secrets}
-    options.refuse_unknown(values, known, driver)
+    driver = classes.load(settings["driver"], values)
+    known = options.declared(driver.serving)
+    options.refuse_unknown(values, known, driver.serving)
     text = options.section(settings["name"], values, known, secret=secrets)
     return Chosen(driver, known, settings["name"], (text,))
 
@@ -79,11 +81,12 @@ def _from_cinder_conf(settings: Mapping[str, Any], secrets: Mapping[str, Any]) -
         raise Terminal(f"{path} has no section [{name}]" + (f"; did you mean [{close[0]}]?" if close else ""))
     given = sections[name]
     default = sections.get("backend_defaults", {}).get("volume_driver", [options.DEFAULT_DRIVER])
-    driver = options.load_driver(given.get("volume_driver", default)[-1])
-    known = options.declared(driver)
+    told = {option: values[-1] for option, values in given.items()} | dict(secrets)
+    driver = classes.load(given.get("volume_driver", default)[-1], told)
+    known = options.declared(driver.serving)
     for remark in options.unknown(given, known):
         _log.warning("[%s] of %s: %s", name, path, remark)
-    options.refuse_unknown(secrets, known, driver)
+    options.refuse_unknown(secrets, known, driver.serving)
     ours = {} if "volume_backend_name" in given else {"volume_backend_name": settings["name"]}
     return Chosen(driver, known, name, (path, options.section(name, {**ours, **secrets}, known, secret=secrets)))
 

@@ -18,7 +18,8 @@ from cinder import exception, utils
 
 from reconciler.adapters.cinder import catalog
 from reconciler.adapters.cinder.library import HOST
-from reconciler.adapters.cinder.records import Record, type_of
+from reconciler.adapters.cinder.plain import plain
+from reconciler.adapters.cinder.records import PERSISTENT, Record, type_of
 from reconciler.adapters.cinder.shadow import Loaded, Shadow, admin_context
 from reconciler.runtime.ports import Terminal, Unavailable, Unsupported
 from schema.capacity import INFINITE, UNKNOWN, amount
@@ -99,7 +100,9 @@ class Operations:
             return {}
         volumes = [self._shadow.load(record).volume for record in records]
         updates, _ = self._driver.update_provider_info(volumes, [])
-        return {update["id"]: update["provider_id"] for update in updates or () if update.get("provider_id")}
+        return {
+            str(update["id"]): plain(update["provider_id"]) for update in updates or () if update.get("provider_id")
+        }
 
     def _bring_back(self, record: Record, provider_id: str | None) -> Reply | None:
         """`ensure_export` for a volume that has holders; the reply, if its model changed."""
@@ -131,9 +134,9 @@ class Operations:
 
     def _info(self) -> Reply:
         kind = type(self._driver)
-        told = self._stats.get("storage_protocol") or "unknown"
-        told = told[0] if isinstance(told, list | tuple) else told
-        protocol = _PROTOCOLS.get(told.lower(), told.lower())
+        told = plain(self._stats.get("storage_protocol")) or "unknown"
+        told = str(told[0] if isinstance(told, list) else told).lower()
+        protocol = _PROTOCOLS.get(told, told)
         pools = self._pools()
         return {
             "driver": f"{kind.__module__}.{kind.__qualname__}",
@@ -273,7 +276,7 @@ class Operations:
 
     def connect(self, record: Record, export: Mapping[str, Any]) -> Reply:
         loaded = self._shadow.load(record, attaching=export["node"])
-        conn_info = self._driver.initialize_connection(loaded.volume, _connector(export))
+        conn_info = plain(self._driver.initialize_connection(loaded.volume, _connector(export)), "conn_info")
         data = conn_info.setdefault("data", {})
         self._add_options(data, record, export)
         reply = self._reply(loaded, None)
@@ -318,11 +321,18 @@ class Operations:
         """(uid, client) of each, see `ports.Exposure`."""
         if not hasattr(self._driver, "list_exports"):
             raise Unsupported("this driver cannot list its exports")
-        return [(uid, client) for uid, client in self._driver.list_exports()]
+        return [(plain(uid), plain(client)) for uid, client in self._driver.list_exports()]
 
     def _reply(self, loaded: Loaded, update: Mapping[str, Any] | None) -> Reply:
-        model, size_gib = self._shadow.settle(loaded, update)
+        model, size_gib = self._shadow.settle(loaded, _plain_fields(update))
         return {"model": model, "size_gib": size_gib}
+
+
+def _plain_fields(update: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """What is kept of an update must be plain; the rest of it is for Cinder's objects alone."""
+    if not update:
+        return update
+    return {name: plain(value, name) if name in PERSISTENT else value for name, value in update.items()}
 
 
 def _connector(export: Mapping[str, Any]) -> dict[str, Any]:

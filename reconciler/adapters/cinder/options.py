@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import importlib.util
 import re
 import stat
 from collections.abc import Iterable, Mapping
@@ -23,7 +22,7 @@ from cinder.volume import configuration
 from oslo_config import cfg
 from oslo_config import types as cfg_types
 
-from reconciler.adapters.cinder import catalog
+from reconciler.adapters.cinder import catalog, former_options
 from reconciler.runtime.ports import Terminal
 
 Options = Mapping[str, cfg.Opt]
@@ -38,36 +37,6 @@ _MANAGER_OPTIONS = (  # of Cinder's volume manager (which is not loaded: it brin
     cfg.IntOpt("backend_native_threads_pool_size", default=20),
 )
 _KEYRING = cfg.StrOpt("rbd_keyring_conf", help="Cinder 29 reads this option, but registers it no more")
-
-
-def load_driver(path: str) -> Any:
-    """A driver's class, by its path or by one of its former ones. Raises Terminal: missing SDK, no such class."""
-    if known := catalog.DRIVERS.get(path):
-        _need_sdk(known)
-    module, _, name = path.rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        from cinder.volume import manager  # for its table of renamed drivers
-
-        if path in manager.MAPPING:
-            return load_driver(manager.MAPPING[path])
-        close = difflib.get_close_matches(path, catalog.DRIVERS, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        raise Terminal(f"driver {path} cannot be imported: {error}{hint}") from error
-
-
-def _need_sdk(driver: catalog.Driver) -> None:
-    if driver.sdk and (missing := [module for module in driver.sdk.modules if not _is_installed(module)]):
-        named = ", ".join(missing)
-        raise Terminal(f"driver {driver.name} needs {named}, which Brickwork's environment lacks: {driver.sdk.remedy}")
-
-
-def _is_installed(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # a parent is missing
-        return False
 
 
 def declared(driver: Any) -> dict[str, cfg.Opt]:
@@ -97,6 +66,8 @@ def configured(known: Options, section_name: str) -> Any:
 
 def own(driver: Any) -> list[cfg.Opt]:
     """The options that the driver itself says it has."""
+    if not hasattr(driver, "get_driver_options"):  # a proxy from elsewhere: only what it registers is known
+        return []
     try:
         return list(driver.get_driver_options() or ())
     except KeyError:  # some count options of Cinder's volume manager among theirs, and look for them where it puts them
@@ -113,19 +84,34 @@ def refuse_unknown(given: Iterable[str], known: Options, driver: Any) -> None:
     """Raises Terminal for the first name that nobody would ever read."""
     for name in given:
         if name not in known:
-            raise Terminal(
-                f"unknown option {name}{_nearest(name, known)}. {driver.__name__} has: {_names(own(driver))}"
-            )
+            raise Terminal(f"unknown option {name}{_instead(name, known)} {driver.__name__} has: {_names(own(driver))}")
 
 
 def unknown(given: Iterable[str], known: Options) -> list[str]:
     """Remarks on the names that nobody would ever read."""
-    return [f"nobody reads option {name}{_nearest(name, known)}" for name in given if name not in known]
+    return [f"nobody reads option {name}{_instead(name, known)}".rstrip(".") for name in given if name not in known]
 
 
-def _nearest(name: str, known: Options) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+def _instead(name: str, known: Options) -> str:
+    """What it may be called, as the end of a sentence."""
+    if former := former_options.hint(name, known):
+        return f": {former}."
+    close = [each for each in difflib.get_close_matches(name, known, n=5) if _is_typo(name, each)]
+    return f"; did you mean {close[0]}?" if close else "."
+
+
+def _is_typo(given: str, name: str) -> bool:
+    """Alike in every word: options that differ in one word (`iscsi_…`, `iser_…`) are others, however long the rest is."""
+    mine, theirs = given.split("_"), name.split("_")
+    if len(mine) != len(theirs):
+        return _ratio(given.replace("_", ""), name.replace("_", "")) > 0.9
+    return all(
+        sorted(one) == sorted(other) or _ratio(one, other) >= 0.75 for one, other in zip(mine, theirs, strict=True)
+    )
+
+
+def _ratio(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one, other).ratio()
 
 
 def _names(options: Iterable[cfg.Opt]) -> str:

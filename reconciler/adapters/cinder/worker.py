@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # importing it imports Cinder, and `serve` wants to fork firs
 Params = Mapping[str, Any]
 _log = logging.getLogger("reconciler.cinder")
 _TEXT_MAX = 800
+_OURS = Path(__file__).parents[2]
 _MISTAKES = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, TypeError)
 """Not an array's refusal, but a fault in a program: worth its traceback in the log."""
 
@@ -99,8 +100,17 @@ class Worker:
         """What else is known about a set-up that failed: many drivers log the reason, and then stumble over the consequence."""
         last = self._secrets.mask(self._errors.last)[:_TEXT_MAX].rstrip(".")
         logged = f". It had logged: {last}" if last and last not in text else ""
-        vague = " (usually for want of an option, or of the array)" if isinstance(error, _MISTAKES) else ""
-        return vague + logged
+        return _supposed_cause(error) + logged
+
+
+def _supposed_cause(error: BaseException) -> str:
+    """What a fault in a program usually comes from: in a driver's code from what it was not given, in ours from ourselves."""
+    if not isinstance(error, _MISTAKES):
+        return ""
+    frames = traceback.extract_tb(error.__traceback__)
+    if frames and Path(frames[-1].filename).is_relative_to(_OURS):
+        return " (a fault in Brickwork's code, or this class is no driver as Cinder knows them)"
+    return " (usually for want of an option, or of the array)"
 
 
 def _kind_of(error: BaseException, *, opening: bool) -> type[PortError]:
