@@ -5,7 +5,8 @@ Everything is checked before anything is written. A fault says where it is (file
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -15,6 +16,7 @@ from pydantic import ValidationError
 
 from client.documents import Document, parse
 from client.exits import Misuse
+from client.scalars import doubtful, quoted
 from client.settings import did_you_mean
 from client.writing import label, unstorable
 from schema.codec import words_of
@@ -114,19 +116,42 @@ def _texts(sources: Iterable[str], stdin: TextIO) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     for source in sources:
         if source == STDIN:
-            found.append(("stdin", stdin.read()))
+            found.append(
+                ("stdin", _decoded("stdin", stdin.buffer.read()) if hasattr(stdin, "buffer") else stdin.read())
+            )
             continue
-        path = Path(source)
-        files = sorted(each for each in path.iterdir() if each.suffix in SUFFIXES) if path.is_dir() else [path]
-        if not files:
-            raise Misuse(f"{source}: no {', '.join('*' + suffix for suffix in SUFFIXES)} in this folder")
-        for file in files:
+        for file in _files(Path(source)):
             try:
-                found.append((str(file), file.read_text(encoding="utf-8")))
-            except (OSError, UnicodeDecodeError) as error:
-                reason = error.strerror if isinstance(error, OSError) else error
-                raise Misuse(f"{file}: can't be read: {reason}") from None
+                found.append((str(file), _decoded(str(file), file.read_bytes())))
+            except OSError as error:
+                raise Misuse(f"{file}: can't be read: {error.strerror}") from None
     return found
+
+
+def _files(path: Path) -> Iterator[Path]:
+    """The file, or a folder's manifests; what in it is not read is told."""
+    if not path.is_dir():
+        yield path
+        return
+    inside = sorted(path.iterdir())
+    manifests = [each for each in inside if each.suffix.lower() in SUFFIXES and not each.is_dir()]
+    for each in inside:
+        if each.is_dir() and any(below.suffix.lower() in SUFFIXES for below in each.rglob("*")):
+            click.echo(f"note: {each} is not read: a folder's folders are named one by one (-f {each})", err=True)
+    if not manifests:
+        raise Misuse(f"{path}: no {', '.join('*' + suffix for suffix in SUFFIXES)} in this folder")
+    yield from manifests
+
+
+def _decoded(name: str, data: bytes) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise Misuse(
+            f"{name}: line {line}: not UTF-8 (byte 0x{data[error.start]:02x}); save it as UTF-8, for instance: "
+            f"iconv -f LATIN1 -t UTF-8 {name}\nNothing was written."
+        ) from None
 
 
 def understand(document: Document) -> Wish:
@@ -145,11 +170,12 @@ def understand(document: Document) -> Wish:
     for field in body:
         if field not in fields and field not in PRINTED:
             faults.append(_Fault((str(field),), _unknown(kind.model, str(field), fields)))
-    names = tuple(_name(body, field, faults) for field in kind.names)
+    names = tuple(_name(document, field, faults) for field in kind.names)
+    faults += [_Fault(path, message) for path, message in doubtful(document)]
     printed = any(field in body for field in PRINTED)
     if printed and body.get("spec") is None and not faults:
         raise _Unwished(_unwished_words(label(Key(kind.family, names)), body))
-    spec = _spec(kind, body, faults)
+    spec = _spec(kind, document, faults)
     generation = _generation(body, faults)
     if faults or spec is None:
         raise ExceptionGroup("", faults)
@@ -189,12 +215,12 @@ def _kind_fault(name: object) -> str:
     return f"{name!r} is no kind{did_you_mean(str(name), tuple(KINDS))}"
 
 
-def _name(body: dict[str, Any], field: str, faults: list[_Fault]) -> str:
-    value = body.get(field)
+def _name(document: Document, field: str, faults: list[_Fault]) -> str:
+    value = document.body.get(field)
     if value is None:
         faults.append(_Fault((field,), "is missing"))
     elif not isinstance(value, str):
-        faults.append(_Fault((field,), f"must be text: write {field}: {str(value)!r}"))
+        faults.append(_Fault((field,), f"must be text: write {field}: '{document.written.get((field,), value)}'"))
     else:
         try:
             return check_name(field, value)
@@ -203,8 +229,8 @@ def _name(body: dict[str, Any], field: str, faults: list[_Fault]) -> str:
     return ""
 
 
-def _spec(kind: _Kind, body: dict[str, Any], faults: list[_Fault]) -> Spec | None:
-    given = body.get("spec")
+def _spec(kind: _Kind, document: Document, faults: list[_Fault]) -> Spec | None:
+    given = document.body.get("spec")
     if given is None:
         if kind.spec_needed:
             faults.append(_Fault(("spec",), "is missing"))
@@ -217,19 +243,28 @@ def _spec(kind: _Kind, body: dict[str, Any], faults: list[_Fault]) -> Spec | Non
     try:
         spec = kind.model.model_validate(given)
     except ValidationError as error:
-        faults += [_field_fault(kind.model, each) for each in error.errors(include_url=False, include_input=False)]
+        faults += [_field_fault(kind.model, document, each) for each in error.errors(include_url=False)]
         return None
     fault = unstorable(spec)
-    if fault:
+    if fault and not faults:
         faults.append(_Fault(("spec",), fault))
     return spec
 
 
-def _field_fault(model: type[Spec], fault: Any) -> _Fault:
+def _field_fault(model: type[Spec], document: Document, fault: Any) -> _Fault:
     path = ("spec", *fault["loc"])
     if fault["type"] == "extra_forbidden":
         return _Fault(path, f"unknown field{did_you_mean(str(fault['loc'][-1]), fields_of(model))}")
-    return _Fault(path, words_of(fault))
+    remedy = quoted(document, path) if fault["type"] == "string_type" else _number_in(fault)
+    return _Fault(path, f"{words_of(fault)}{remedy}")
+
+
+def _number_in(fault: Any) -> str:
+    """`"10"` and `10G` where a number is wanted: what to write."""
+    match = re.fullmatch(r"\s*([0-9]+)\s*([GT]?)(?:i?B)?\s*", str(fault["input"]), re.IGNORECASE)
+    if fault["type"] != "int_type" or not isinstance(fault["input"], str) or match is None:
+        return ""
+    return f"; write {int(match[1]) * (1024 if match[2].upper() == 'T' else 1)}, without quotes and unit"
 
 
 def _doubles(wishes: list[Wish]) -> list[str]:

@@ -58,10 +58,20 @@ def show(form: str, found: list[shapes.Shape], *, single: bool, table: Callable[
 
 
 def _print_yaml(found: list[shapes.Shape]) -> None:
-    """One document for each object, so that it can be applied again."""
+    """One document for each object, to be applied again. Text that YAML 1.1 or 1.2 would take for a number is quoted."""
+    import re
+
     import yaml
 
-    click.echo(yaml.safe_dump_all(found, sort_keys=False, allow_unicode=True, width=4096), nl=False)
+    class Dumper(yaml.SafeDumper):
+        pass
+
+    numbers = re.compile(
+        r"[-+]?(0o?[0-7_]+|0x[0-9a-fA-F_]+|[0-9_]+|([0-9][0-9_]*\.?[0-9_]*|\.[0-9_]+)([eE][-+]?[0-9]+)?)$"
+    )
+    Dumper.add_implicit_resolver("tag:yaml.org,2002:float", numbers, list("-+.0123456789"))
+    text = yaml.dump_all(found, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=4096)
+    click.echo(text, nl=False)
 
 
 def _print_path(expression: str, body: object) -> None:

@@ -80,7 +80,7 @@ FILE_FIELDS = ("endpoints", "ca_file", "cert_file", "key_file", "user", "passwor
 
 def from_file(path: Path, *, needed: bool) -> Given:
     """The settings file. One that nobody asked for may be missing."""
-    import yaml
+    from client.documents import parse
 
     try:
         text = path.read_text(encoding="utf-8")
@@ -90,11 +90,12 @@ def from_file(path: Path, *, needed: bool) -> Given:
         return Given()
     except (OSError, UnicodeDecodeError) as error:
         raise Misuse(f"{path}: the settings file can't be read: {error}") from None
-    try:
-        parsed = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise Misuse(f"{path}: not YAML: {error}") from None
-    return _checked(path, parsed)
+    documents, fault = parse(str(path), text)
+    if fault:
+        raise Misuse(f"{fault} (not YAML)")
+    if len(documents) > 1:
+        raise Misuse(f"{path}: must be one mapping, such as 'endpoints: [{DEFAULT_ENDPOINT}]'")
+    return _checked(path, documents[0].body if documents else None)
 
 
 def _checked(path: Path, parsed: Any) -> Given:

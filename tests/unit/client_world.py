@@ -53,7 +53,7 @@ class World:
 
     # --- the user
 
-    def run(self, *arguments: str, stdin: str = "") -> Result:
+    def run(self, *arguments: str, stdin: str | bytes = "") -> Result:
         """Run `brickctl`."""
         session = Session(Settings(), self.store, self.clock, lambda: self.terminal)
         return CliRunner().invoke(cli, list(arguments), obj=session, input=stdin, prog_name="brickctl")

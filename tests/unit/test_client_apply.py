@@ -23,6 +23,9 @@ volume: data
 spec: {mode: rw}
 """
 
+VOLUME = "kind: Volume\nname: a\nspec:\n  backend: lvm\n  size_gib: {}\n"
+IMPORT = "kind: Volume\nname: a\nspec:\n  backend: lvm\n  import:\n    id: {}\n"
+
 
 def test_apply_stores_what_was_said() -> None:
     """The stored value is the user's own words, with the schema and without defaults."""
@@ -53,6 +56,44 @@ def test_etcdctl_and_apply_come_to_the_same_spec() -> None:
     paths = "jsonpath=$.spec", "jsonpath=$.status.spec_hash"
     for path in paths:
         assert by_hand.ok("get", "volume", "data", "-o", path) == applied.ok("get", "volume", "data", "-o", path)
+
+
+@pytest.mark.parametrize(("written", "stored"), [("010", b"10"), ("08", b"8"), ("12", b"12")])
+def test_a_size_is_decimal(written: str, stored: bytes) -> None:
+    """F-B3: YAML 1.2, where a leading zero makes no octal number."""
+    world = World()
+    world.ok("apply", "-f", "-", stdin=VOLUME.format(written))
+    assert world.value(Family.DESIRED_VOLUME, "a") == b'{"schema":1,"backend":"lvm","size_gib":%s}' % stored
+
+
+def test_references_go_on_as_they_were_written() -> None:
+    """F-B3: words and times that YAML 1.1 took for something else are text; numbers of one spelling stay numbers."""
+    world = World()
+    for written, stored in (("no", '"no"'), ("12:30:45", '"12:30:45"'), ("'0123456'", '"0123456"'), ("77", "77")):
+        world.ok("apply", "-f", "-", stdin=IMPORT.format(written))
+        assert f'"import":{{"id":{stored}}}' in (world.value(Family.DESIRED_VOLUME, "a") or b"").decode()
+
+
+def test_a_manifest_that_is_not_utf8_is_told_with_its_line(tmp_path: Path) -> None:
+    """F-C15: file, line and remedy, from a file and from stdin."""
+    data = MANIFEST.encode() + b"---\n# caf\xe9\n"
+    (tmp_path / "a.yaml").write_bytes(data)
+    world = World()
+    for result in (world.run("apply", "-f", str(tmp_path)), world.run("apply", "-f", "-", stdin=data)):
+        assert result.exit_code == 2
+        assert "line 10: not UTF-8 (byte 0xe9); save it as UTF-8, for instance: iconv" in result.stderr
+    (tmp_path / "a.yaml").write_bytes(b"\xef\xbb\xbf" + MANIFEST.encode())
+    assert world.ok("apply", "-f", str(tmp_path)).count("created") == 2
+
+
+def test_nothing_of_a_folder_is_skipped_in_silence(tmp_path: Path) -> None:
+    """F-C15: suffixes in capitals count; folders in it are told."""
+    (tmp_path / "A.YAML").write_text(MANIFEST)
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "b.Yml").write_text(MANIFEST)
+    result = World().run("apply", "-f", str(tmp_path))
+    assert (result.exit_code, result.stdout.count("created")) == (0, 2)
+    assert f"note: {tmp_path / 'more'} is not read" in result.stderr
 
 
 def test_what_get_prints_may_be_applied() -> None:
@@ -102,13 +143,38 @@ def test_what_get_prints_may_be_applied() -> None:
         ('{"kind": "Volume", "kind": "Node", "name": "a"}', ["'kind' appears twice"]),
         (
             "kind: Volume\nname: a\nspec: {backend: lvm, import: {made: 2026-11-23}}",
-            ["line 3: spec: holds something that is no JSON, such as a date: quote it"],
+            ["line 3: spec.import.made: 2026-11-23 is a date or time to YAML: quote it: '2026-11-23'"],
         ),
         (
             "kind: Volume\nname: a\nspec: {backend: lvm, import: {size: .nan}}",
             ["line 3: spec: holds something that is no JSON"],
         ),
         (f"kind: Attachment\nnode: a\nvolume: v\nspec: {{labels: {{a: {'x' * 33_000}}}}}", ["spec: needs 33,"]),
+        (
+            VOLUME.format("1_000"),
+            ["line 5: spec.size_gib: 1_000 is no plain decimal number (it would be read as 1000)"],
+        ),
+        (VOLUME.format("0x10"), ["line 5: spec.size_gib: 0x10 is no plain decimal number"]),
+        (VOLUME.format('"10"'), ["line 5: spec.size_gib: must be a valid integer; write 10, without quotes and unit"]),
+        (VOLUME.format("10G"), ["line 5: spec.size_gib: must be a valid integer; write 10, without quotes and unit"]),
+        (
+            VOLUME.format("2TiB"),
+            ["line 5: spec.size_gib: must be a valid integer; write 2048, without quotes and unit"],
+        ),
+        (
+            "kind: Volume\nname: 010\nspec: {backend: lvm, size_gib: 1}",
+            ["line 2: name: must be text: write name: '010'"],
+        ),
+        (IMPORT.format("0123456"), ["line 6: spec.import.id: 0123456 would become 123456: quote it: '0123456'"]),
+        (IMPORT.format("1e3"), ["line 6: spec.import.id: 1e3 would become 1000.0: quote it: '1e3'"]),
+        (IMPORT.format("2026-11-23"), ["line 6: spec.import.id: 2026-11-23 is a date or time to YAML: quote it"]),
+        (
+            "kind: Attachment\nnode: a\nvolume: v\nspec:\n  labels:\n    app: 010\n    on: true\n",
+            [
+                "line 6: spec.labels.app: must be a valid string; quote it: '010'",
+                "line 7: spec.labels.on: must be a valid string; quote it: 'true'",
+            ],
+        ),
         ("", ["no objects in -"]),
         (MANIFEST + "---\n" + MANIFEST, ["document 3, line 10: volume/data is in stdin: document 1, line 1 already"]),
     ],

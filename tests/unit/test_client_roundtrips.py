@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+import yaml
 
 from schema.keys import Family
-from schema.models import VolumePhase, VolumeStatus
+from schema.models import AttachmentSpec, VolumePhase, VolumeSpec, VolumeStatus
 from tests.unit.client_world import World
 
 FORMS = ("yaml", "json")
@@ -130,3 +133,24 @@ def test_deleting_by_what_was_printed_takes_no_later_wish_along() -> None:
 def test_a_generation_is_a_whole_number() -> None:
     result = World().run("apply", "-f", "-", stdin="kind: Attachment\nnode: a\nvolume: v\nspec: {}\ngeneration: soon\n")
     assert (result.exit_code, "line 5: generation: must be the whole number" in result.stderr) == (2, True)
+
+
+NUMBERS = ["010", "0o10", "0x1f", "1_000", "1e3", "1.0", ".inf", "12:30:45", "2026-11-23"]
+ODD = [*NUMBERS, "yes", "no", "on", "~", "null", "true", "=", "-"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_text_that_looks_like_something_else_comes_back_as_text(form: str) -> None:
+    """F-B3: whatever YAML, in either version, would take for a number, a date or a word of its own."""
+    world = World()
+    world.put(Family.DESIRED_ATTACHMENT, ("web-1", "data"), AttachmentSpec(labels=dict(zip(ODD, ODD, strict=True))))
+    world.put(
+        Family.DESIRED_VOLUME, ("data",), VolumeSpec.model_validate({"backend": "010", "import": {"id": "0123456"}})
+    )
+    for kind in ("attachments", "volumes"):
+        printed = world.ok("get", kind, "-o", form)
+        assert "unchanged" in world.ok("apply", "-f", "-", stdin=printed)
+        if form == "yaml":
+            assert [each["spec"] for each in yaml.safe_load_all(printed)] == [
+                each["spec"] for each in json.loads(world.ok("get", kind, "-o", "json"))["items"]
+            ]
