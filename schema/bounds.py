@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from schema.secrets import redact_text
+from schema.shown import without_surrogates
 
 TEXT_MAX = 1000
 """Characters of a sentence for people. Drivers' errors come cut to 800."""
@@ -36,7 +37,7 @@ def several(names: Sequence[str], most: int = NAMED_MAX) -> str:
 def _told(text: str) -> str:
     """Without secrets, and short. Done until it changes nothing more: what is read back has to equal what was written."""
     for _ in range(_PASSES):
-        again = clipped(redact_text(text))
+        again = clipped(redact_text(without_surrogates(text)))
         if again == text:
             break
         text = again
@@ -47,5 +48,5 @@ _PASSES = 8
 Told = Annotated[str, AfterValidator(_told)]
 """A sentence in a value of ours. Whatever went into it (a driver's error, names, a user's own text), it stays short enough, and
 what looks like a secret is hidden: everybody reads it."""
-Named = Annotated[str, AfterValidator(lambda name: clipped(name, NAME_MAX))]
+Named = Annotated[str, AfterValidator(lambda name: clipped(without_surrogates(name), NAME_MAX))]
 """A name in a value of ours that somebody else chose, and that only people read."""

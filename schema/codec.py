@@ -7,6 +7,8 @@ wrong types, unknown fields and over-deep nesting are told with the JSON path of
 from __future__ import annotations
 
 import json
+import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -67,13 +69,25 @@ class Oversize(ValueError):
     """A value of ours beyond the limit. Named by its kind; the value itself may hold secrets and is not shown."""
 
 
+class Unstorable(ValueError):
+    """A value of ours that nobody could read again: nested too deeply, or with half a character, or a number that JSON lacks."""
+
+
 class _Duplicate(ValueError):
     pass
 
 
 def encode(value: BaseModel) -> bytes:
-    """The stored form: compact JSON, `schema` first, fields that hold nothing left out."""
-    body = value.model_dump_json(by_alias=True, exclude_none=True).encode()
+    """The stored form: compact JSON, `schema` first, fields that hold nothing left out.
+
+    Raises Oversize, and Unstorable for what `decode` would not take: then a driver gave us something that is no JSON.
+    """
+    try:
+        body = value.model_dump_json(by_alias=True, exclude_none=True).encode()
+    except ValueError as error:  # pydantic's own
+        raise Unstorable(f"{type(value).__name__}: {_unfit(value) or type(error).__name__}") from None
+    if (_may_be_unfit(body) or _REPLACED in body) and (fault := _unfit(value)):
+        raise Unstorable(f"{type(value).__name__}: {fault}")
     head = b'{"schema":%d' % SCHEMA_VERSION
     data = head + (b"}" if body == b"{}" else b"," + body[1:])
     if len(data) > LIMIT_BYTES:
@@ -102,11 +116,55 @@ def decode_family(family: Family, data: bytes) -> BaseModel | Malformed:
     return decode(MODEL_OF[family], data)
 
 
+DEPTH_MAX = 32
+"""Objects and lists within each other. Ten are more than any driver has; some hundreds break those who write JSON."""
+_REPLACED = "\ufffd".encode()
+"""What stands where a name held half a character."""
+
+
+def _may_be_unfit(data: bytes) -> bool:
+    """Cheap, and false of nearly all values."""
+    return b"\\u" in data or b"NaN" in data or b"Infinity" in data or data.count(b"{") + data.count(b"[") > DEPTH_MAX
+
+
+def _unfit(value: object) -> Malformed | None:
+    """What of a parsed value could not be written again."""
+    todo: list[tuple[object, str, int]] = [(value, "$", 1)]
+    while todo:
+        item, path, depth = todo.pop()
+        item = dict(item) if isinstance(item, BaseModel) else item
+        if isinstance(item, dict | list | tuple) and depth > DEPTH_MAX:
+            return Malformed(
+                path[:_PATH_MAX], f"nested too deeply: at most {DEPTH_MAX} objects and lists within each other"
+            )
+        if isinstance(item, dict):
+            for name, inner in item.items():
+                if _half_a_character(name):
+                    return Malformed(path[:_PATH_MAX], "a name holds half a character (an unpaired \\ud800 to \\udfff)")
+                todo.append((inner, f"{path}.{name}", depth + 1))
+        elif isinstance(item, list | tuple):
+            todo += [(inner, f"{path}[{number}]", depth + 1) for number, inner in enumerate(item)]
+        elif isinstance(item, str) and _half_a_character(item):
+            return Malformed(path[:_PATH_MAX], "holds half a character (an unpaired \\ud800 to \\udfff)")
+        elif isinstance(item, float) and not math.isfinite(item):
+            return Malformed(path[:_PATH_MAX], f"{item} is no JSON number")
+    return None
+
+
+_PATH_MAX = 200
+
+
+def _half_a_character(text: object) -> bool:
+    return isinstance(text, str) and not text.isascii() and any("\ud800" <= each <= "\udfff" for each in text)
+
+
 def _load(data: bytes) -> dict[str, Any] | Malformed:
     if len(data) > LIMIT_BYTES:
         return Malformed("$", f"{len(data):,} bytes; a value may have at most {LIMIT_BYTES:,}")
     try:
-        parsed = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+        parsed = json.loads(
+            data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite
+        )
     except UnicodeDecodeError as error:
         return Malformed("$", f"not UTF-8 at byte {error.start}")
     except _Duplicate as error:
@@ -119,15 +177,22 @@ def _load(data: bytes) -> dict[str, Any] | Malformed:
         return Malformed("$", "nested too deeply" if isinstance(error, RecursionError) else f"not JSON: {error}")
     if not isinstance(parsed, dict):
         return Malformed("$", "must be a JSON object, such as {}")
-    return parsed
+    return (_unfit(parsed) if _may_be_unfit(data) else None) or parsed
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise _Duplicate(repr(next(name for name in names if names.count(name) > 1)))
+        often = Counter(name for name, _ in pairs)
+        raise _Duplicate(repr(next(name for name in often if often[name] > 1))[:_PATH_MAX])
     return found
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:20]} is too large a number")
+    return number
 
 
 def _no_constant(text: str) -> Any:

@@ -133,11 +133,13 @@ class Keyspace:
         return self.path(VERDICT_OF[key.family], *key.names)
 
     def verdict_unparsable(self, path: str) -> str:
-        return self.path(Family.VERDICT_UNPARSABLE, quote(path.removeprefix(self.prefix), safe=""))
+        return self.path(
+            Family.VERDICT_UNPARSABLE, quote(path.removeprefix(self.prefix), safe="", errors="surrogateescape")
+        )
 
     def unparsable_path(self, encoded: str) -> str:
         """The user's key that `verdicts/unparsable/<encoded>` answers."""
-        return self.prefix + unquote(encoded)
+        return self.prefix + unquote(encoded, errors="surrogateescape")
 
     def parse(self, path: str) -> Key | Unparsable:
         """What a path means. Never raises: a strange key is somebody's mistake, not ours to fail on."""

@@ -23,13 +23,15 @@ JsonObject = dict[str, Any]
 class Spec(BaseModel):
     """What a user writes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, strict=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, strict=True, ser_json_inf_nan="constants"
+    )
 
 
 class Stored(BaseModel):
     """What a daemon writes."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, ser_json_inf_nan="constants")
 
 
 # --- wishes --------------------------------------------------------------------------------------------------------------

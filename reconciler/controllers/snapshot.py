@@ -13,8 +13,19 @@ from pydantic import BaseModel
 
 from reconciler.core.reading import Seen
 from reconciler.runtime.cache import Cache
-from reconciler.runtime.ports import Compare, Delete, Item, Op, Put, Retryable, Store, TooLarge, UnknownOutcome
-from schema.codec import Oversize, encode
+from reconciler.runtime.ports import (
+    Compare,
+    Delete,
+    Item,
+    Op,
+    Put,
+    Retryable,
+    Store,
+    Terminal,
+    TooLarge,
+    UnknownOutcome,
+)
+from schema.codec import Oversize, Unstorable, encode
 from schema.keys import Family, Key, Keyspace
 
 T = TypeVar("T", bound=BaseModel)
@@ -34,6 +45,8 @@ def stored(value: BaseModel) -> bytes:
         return encode(value)
     except Oversize as error:
         raise TooLarge(f"can't be stored: {error}") from error
+    except Unstorable as error:
+        raise Terminal(f"can't be stored: {error}") from error
 
 
 class Snapshot:
