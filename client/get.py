@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from client.output import Table, age
 from client.session import Session
 from schema.keys import Family, Key
 from schema.models import Spec
+from schema.shown import shell_word, shown
 from schema.summary import AttachmentSummary, BackendSummary, NodeSummary, State, VolumeState, VolumeSummary
 
 Summary = AttachmentSummary | VolumeSummary | NodeSummary | BackendSummary
@@ -83,7 +83,8 @@ def _tell_oddities(known: Known) -> None:
     for family in sorted(known.denied, key=lambda each: each.path):
         click.echo(f"note: your user may not read {family.path}: what rests on it is left out or uncertain", err=True)
     for path, fault in sorted(facts.strays(known).items()):
-        click.echo(f"note: {path} means nothing: {fault}; take it away: etcdctl del {shlex.quote(path)}", err=True)
+        named = shown(path, keep="")
+        click.echo(f"note: {named} means nothing: {fault}; take it away: etcdctl del {shell_word(path)}", err=True)
 
 
 # --- finding -------------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import click
 
 from client.exits import Exit, Misuse, Unreachable
+from client.streams import shown_streams
 
 COMMANDS: dict[str, str] = {
     "apply": "Make wishes so, as manifests say.",
@@ -51,6 +52,11 @@ class Commands(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Whatever is said, errors included, is fit for a terminal."""
+        with shown_streams():
+            return super().main(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
         from reconciler.runtime.ports import PortError, TooLarge, UnknownOutcome

@@ -12,6 +12,8 @@ from click.shell_completion import CompletionItem
 
 from client import shapes
 from client.exits import Misuse, Unmet
+from client.streams import trusted_stdout
+from schema.shown import shown
 
 FORMATS = ("table", "wide", "json", "yaml", "name", "jsonpath=")
 
@@ -70,8 +72,13 @@ def _print_yaml(found: list[shapes.Shape]) -> None:
         r"[-+]?(0o?[0-7_]+|0x[0-9a-fA-F_]+|[0-9_]+|([0-9][0-9_]*\.?[0-9_]*|\.[0-9_]+)([eE][-+]?[0-9]+)?)$"
     )
     Dumper.add_implicit_resolver("tag:yaml.org,2002:float", numbers, list("-+.0123456789"))
-    text = yaml.dump_all(found, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=4096)
-    click.echo(text, nl=False)
+
+    def text(*, plain: bool) -> str:
+        return yaml.dump_all(found, Dumper=Dumper, sort_keys=False, allow_unicode=plain, width=4096)
+
+    plain = text(plain=True)
+    escaped = sys.stdout.isatty() or shown(plain) != plain
+    click.echo(text(plain=False) if escaped else plain, nl=False)
 
 
 def _print_path(expression: str, body: object) -> None:
@@ -128,12 +135,12 @@ def print_for_people(heads: Sequence[str], rows: list[list[str]]) -> None:
         table.add_column(head, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in row))
-    Console(highlight=False).print(table)
+    Console(highlight=False, file=trusted_stdout()).print(table)
 
 
 def one_line(text: str) -> str:
     """As one line of printable text, whatever a driver put into its message."""
-    return " ".join("".join(each if each.isprintable() else " " for each in text).split())
+    return shown(" ".join(text.split()), keep="")
 
 
 def age(stamp: str | None, now: float) -> str:

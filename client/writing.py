@@ -41,7 +41,7 @@ def unstorable(spec: Spec) -> str:
     try:
         data = stored(spec)
     except (ValueError, RecursionError):
-        return "holds something that JSON has no word for"
+        return "holds something that is no JSON, such as a date: quote it"
     if len(data) > LIMIT_BYTES:
         return f"needs {len(data):,} bytes; a key holds at most {LIMIT_BYTES:,}"
     read_back = decode(type(spec), data)

@@ -23,6 +23,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from daemons.redaction import redact
+from schema.shown import shown, without_surrogates
 
 Format = Literal["auto", "text", "json"]
 Level = Literal["debug", "info", "warning", "error"]
@@ -52,6 +53,11 @@ def redact_event(_logger: WrappedLogger, _method: str, event: EventDict) -> Even
     """The processor: hides secrets in all that a line carries. Runs after exceptions have become text."""
     redacted: EventDict = redact(event)
     return redacted
+
+
+def _steer_no_terminal(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """The processor: a driver's words, and names of keys, may hold a terminal's escapes. JSON escapes them by itself."""
+    return {name: shown(value) if isinstance(value, str) else value for name, value in event.items()}
 
 
 class Logs:
@@ -108,6 +114,7 @@ def _formatter(as_text: bool, colors: bool) -> logging.Formatter:
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.format_exc_info,
             redact_event,
+            *((_steer_no_terminal,) if as_text else ()),
             renderer,
         ],
     )
@@ -155,5 +162,5 @@ class _Sink(logging.Handler):
             if self._dropped:
                 text, self._dropped = f'{{"event": "{self._dropped} lines dropped: nobody read"}}\n' + text, 0
             with contextlib.suppress(OSError, ValueError):  # a full disk, a closed terminal: nowhere to say so
-                self._stream.write(text)
+                self._stream.write(without_surrogates(text))
                 self._stream.flush()

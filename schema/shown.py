@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import unicodedata
 
 _STEERING = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
@@ -32,3 +33,14 @@ def escaped(character: str) -> str:
 def without_surrogates(text: str) -> str:
     """What can be written as UTF-8: half a character becomes its escape."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def shell_word(text: str) -> str:
+    """The text as one word for a shell, whatever is in it; fit for a terminal, too."""
+    if shown(text, keep="") == text:
+        return shlex.quote(text)
+    raw = text.encode("utf-8", "surrogateescape")
+    harmless = (
+        chr(byte) if (byte < 128 and chr(byte).isalnum()) or chr(byte) in "/._-" else f"\\x{byte:02x}" for byte in raw
+    )
+    return f"$'{''.join(harmless)}'"

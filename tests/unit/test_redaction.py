@@ -155,15 +155,14 @@ def test_time_grows_with_the_length_alone(piece: str) -> None:
     def seconds(size: int) -> float:
         text = (piece * (size // len(piece) + 1))[:size]
         found = []
-        for _ in range(3):
+        for _ in range(2):
             before = time.process_time()
             known.mask(text)
             known.mask("\n".join(text[start : start + 4000] for start in range(0, size, 4000)))
             found.append(time.process_time() - before)
         return min(found)
 
-    assert seconds(65_536) < max(16 * seconds(8192), 0.1)
-    assert seconds(65_536) < 0.3
+    assert seconds(65_536) < min(0.3, max(16 * seconds(8192), 0.1))
 
 
 def test_a_long_line_is_cut_and_no_half_of_a_secret_is_left() -> None:
