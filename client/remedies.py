@@ -95,6 +95,19 @@ REMEDIES: dict[str, tuple[str, ...]] = {
         "look at it on {node}: lsblk -o NAME,SIZE,WWN,SERIAL; multipath -ll",
         "once the stale device or mapping is gone, it is tried again by itself",
     ),
+    "LinkTaken": (
+        "the device is the right one; only its link can't be made. Remove on {node} what the message names",
+        "it is tried again by itself, and it can be detached meanwhile",
+    ),
+    "NoteUnreadable": (
+        "the note on {node} says how to disconnect {volume}. Restore the file that the message names",
+        "or see on {node} that no device of {volume} is left, and remove the file: lsblk; iscsiadm -m session",
+        "only {volume} waits for that; it goes on by itself",
+    ),
+    "Starting": (
+        "nothing: brickwork-node on {node} looks at its host first, then publishes its boot",
+        "if that lasts: ssh {node} journalctl -u brickwork-node",
+    ),
     "DuplicateIdentity": (
         "the message names the other volume; nothing of that one was touched, and {volume} is not on {node}",
         "give the volumes serial numbers (WWIDs) of their own at the storage: two targets that count alike, or a cloned array",

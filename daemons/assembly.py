@@ -20,7 +20,18 @@ from reconciler.runtime.cache import Cache
 from reconciler.runtime.index import Index
 from reconciler.runtime.lease import LeaseSession
 from reconciler.runtime.lineage import KnownStore
-from reconciler.runtime.ports import Busy, Clock, Item, PortError, Replaced, Retryable, Store, StoreMemory, Terminal
+from reconciler.runtime.ports import (
+    Busy,
+    Clock,
+    Item,
+    PortError,
+    Replaced,
+    Retryable,
+    Signal,
+    Store,
+    StoreMemory,
+    Terminal,
+)
 from reconciler.runtime.reflector import Reflector, ReflectorSettings
 from reconciler.runtime.telemetry import Telemetry
 from reconciler.runtime.workqueue import WorkQueue
@@ -71,6 +82,8 @@ class Assembly(ABC):
         self.reflectors: list[Reflector] = []
         self.hindrances: dict[str, Callable[[], str]] = {"etcd": lambda: self.store.fault or self.store.refusal}
         """What besides silence keeps the daemon from its work: by a name, a sentence or an empty one."""
+        self.working: list[Signal] = []
+        """Set once the daemon has got so far that units which wait for it may start."""
         self._unsaved = ""
         self.hindrances["state folder"] = lambda: self._unsaved
         self._stops: list[Callable[[], object]] = []

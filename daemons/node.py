@@ -31,6 +31,7 @@ from reconciler.controllers.sign_of_life import RETRY_S, SignOfLife
 from reconciler.runtime.controller import After, Controller, Result
 from reconciler.runtime.lease import LeaseSession
 from reconciler.runtime.ports import Boot, Connector, Notes, PortError
+from schema.codec import Malformed
 from schema.keys import Family, Key
 from schema.models import NodeRecord
 
@@ -106,6 +107,14 @@ class NodeDaemon:
         )
         shell.needs_lease(self._session)
         shell.hindrances["node"] = lambda: self._life.fault
+        shell.hindrances["keys and notes"] = lambda: "; ".join(self._reconciler.unreadable())
+        self._unreadable: set[str] = set()
+        self._working = shell.clock.signal()
+        self._unseen: set[str] | None = None
+        """What has not been looked at since the start; None: not known yet."""
+        shell.working.append(self._working)
+        starting = "it has not looked at its host yet, or has not published its boot"
+        shell.hindrances["boot"] = lambda: "" if self._working.is_set() else starting
         self._reconciler = NodeReconciler(
             node=self._node,
             store=shell.store,
@@ -156,12 +165,28 @@ class NodeDaemon:
         self._session.start()
         self._shell.clock.spawn("sign of life", self._life.run)
         self._life.given.wait()  # a copy of another host must not act as the node that it is a copy of
+        unseen = self._reconciler.volumes()
+        self._unseen = set(unseen)
         self._everything()
+        for volume in unseen:
+            self._shell.queue.add(volume)
         controller.start()
 
     def _reconcile(self, key: str) -> Result:
         """Nothing while another host is this node."""
-        return After(RETRY_S) if self._life.fault else self._reconciler.reconcile(key)
+        if self._life.fault:
+            return After(RETRY_S)
+        try:
+            return self._reconciler.reconcile(key)
+        finally:
+            self._note_seen(key)
+
+    def _note_seen(self, key: str) -> None:
+        """Told to systemd: units that wait for us want what is attached in *this* boot. All devices were looked at, or tried to."""
+        if self._unseen is not None and not self._working.is_set():
+            self._unseen.discard(key)
+            if not self._unseen and self._reconciler.published:
+                self._working.set()
 
     def _record(self) -> NodeRecord:
         return NodeRecord(
@@ -175,12 +200,26 @@ class NodeDaemon:
         key = self._shell.keyspace.parse(path)
         if not isinstance(key, Key):
             return
-        if key.family is Family.ATTACHMENT and self._shell.cache.get(path) is not None:
+        odd = self._is_unreadable(path)
+        if key.family is Family.ATTACHMENT and self._shell.cache.get(path) is not None and not odd:
             return  # our own words: acting on them at once would undo the back-off that they tell of
         if key.volume is not None:
             self._shell.queue.add(key.volume)
         elif key.family in (Family.NODE, Family.FENCE, Family.DESIRED_NODE):
             self._everything()
+
+    def _is_unreadable(self, path: str) -> bool:
+        """Whether the key can't be read, or could not before. Told once."""
+        item = self._shell.cache.get(path)
+        fault = self._shell.cache.decoded(item) if item is not None else None
+        before = path in self._unreadable
+        if isinstance(fault, Malformed):
+            self._unreadable.add(path)
+            if not before:
+                _log.error("a key can't be read; its volume stays as it is", key=path, why=str(fault))
+        else:
+            self._unreadable.discard(path)
+        return before or isinstance(fault, Malformed)
 
     def _tell_paused(self, volume: str, why: str) -> None:
         if why:

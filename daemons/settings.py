@@ -157,6 +157,9 @@ class NodeSettings(CommonSettings):
     """Refuse to work, instead of using one path, when multipathd does not run."""
     link_folder: AbsolutePath = _connectors("link_folder")
     """Where the stable links are that users use. Under /dev, so that a reboot takes them along with the devices."""
+    mount_link_folder: AbsolutePath | None = Path("/run/brickwork/volumes")
+    """Where the same links are once more, for mount units: systemd waits in vain for a link under /dev that udev did not make.
+    Several nodes on one host need one folder each; `null`: none."""
     lock_path: AbsolutePath = _connectors("lock_path")
     """os-brick's locks. Root's, and not for everybody to write to. Nova and Cinder on the same host must be given the same folder:
     they share sessions with us."""

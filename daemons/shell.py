@@ -55,7 +55,7 @@ class Shell(Assembly):
         try:
             with Signals(stop.set):
                 _log.info(f"{program} runs", etcd=list(self.settings.etcd.endpoints), prefix=self.keyspace.prefix)
-                supervisor.ready()
+                self.clock.spawn("ready", lambda: self._tell_ready(supervisor))
                 stop.wait()
                 supervisor.stopping()
                 self.end()
@@ -68,6 +68,13 @@ class Shell(Assembly):
             self._logs.close()
             self._instance.close()
         return Exit.OK
+
+    def _tell_ready(self, supervisor: Supervisor) -> None:
+        for each in self.working:
+            supervisor.status("starts: has not looked at everything yet")
+            each.wait()
+        supervisor.status("works")
+        supervisor.ready()
 
     def _http(self) -> Http | None:
         address = self.settings.http.address

@@ -174,6 +174,7 @@ class Fleet:
             "node": name,
             "my_ip": "127.0.0.1",
             "link_folder": str(place / "dev"),
+            "mount_link_folder": str(place / "volumes"),
             "lock_path": str(self.folder / "locks"),
             "mount_point_base": str(place / "mnt"),
             **(settings or {}),

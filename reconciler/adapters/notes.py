@@ -1,10 +1,11 @@
 """The node's private notes as files: one JSON file per volume, mode 0600, durable when `save` returns.
 
-A note that can't be read is not an absent one: the daemon must not forget a device, so it does not start then.
+A note that can't be read is not an absent one: its volume is left alone until somebody restores the note, or removes it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -12,8 +13,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from reconciler.runtime.ports import Note, Retryable, Terminal
 
+_NOTE = TypeAdapter(Note)
 _FRESH = ".fresh-"
 """Half-written notes begin so; no volume's name begins with a dot. Notes have no suffix: a name may be as long as a file's."""
 
@@ -26,16 +30,23 @@ class FileNotes:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def all(self) -> Mapping[str, Note]:
-        """See the port.
+        """See the port."""
+        return {name: note for name, note in self._read().items() if isinstance(note, Note)}
 
-        Raises:
-            Terminal: a note can't be read; names the file and the remedy.
-        """
-        return {path.name: _read(path) for path in sorted(self._folder.iterdir()) if not path.name.startswith(".")}
+    def unreadable(self) -> Mapping[str, str]:
+        """See the port. Names the file and the remedy."""
+        return {name: note for name, note in self._read().items() if isinstance(note, str)}
+
+    def _read(self) -> dict[str, Note | str]:
+        try:
+            return {path.name: _read(path) for path in sorted(self._folder.iterdir()) if not path.name.startswith(".")}
+        except OSError as error:
+            raise Terminal(f"the notes in {self._folder} can't be read: {error.strerror}") from error
 
     def save(self, note: Note) -> None:
         fresh = self._folder / f"{_FRESH}{hashlib.sha256(note.volume.encode()).hexdigest()}"
         try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # somebody may have removed it
             with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
                 json.dump(asdict(note), stream)
                 stream.flush()
@@ -50,7 +61,8 @@ class FileNotes:
     def drop(self, volume: str) -> None:
         try:
             (self._folder / volume).unlink(missing_ok=True)
-            self._sync()
+            with contextlib.suppress(FileNotFoundError):  # the whole folder was removed: nothing is there to drop
+                self._sync()
         except OSError as error:
             raise Retryable(f"the note on {volume} can't be removed from {self._folder}: {error.strerror}") from error
 
@@ -63,11 +75,17 @@ class FileNotes:
             os.close(folder)
 
 
-def _read(path: Path) -> Note:
+def _read(path: Path) -> Note | str:
+    """The note, or what is wrong with it."""
     try:
-        return Note(**json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError) as error:
-        raise Terminal(
-            f"{path} can't be read ({type(error).__name__}): it says how to disconnect a volume that may be attached. "
-            "Restore it; or detach that volume by hand and remove the file"
-        ) from None
+        note = _NOTE.validate_json(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        why = type(error).__name__
+    else:
+        if note.volume == path.name:
+            return note
+        why = f"it is of volume {note.volume!r}"
+    return (
+        f"{path} can't be read ({why}): it says how to disconnect a volume that may be attached. "
+        "Restore it; or detach that volume by hand and remove the file"
+    )

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from reconciler.runtime.ports import Busy, Device, IdentityMismatch, PortError, Retryable
+from reconciler.runtime.ports import Busy, Device, IdentityMismatch, LinkTaken, PortError, Retryable, Terminal
 from schema.bounds import several
 from schema.models import AttachmentPhase, AttachmentStatus, Condition
+
+
+class NoteUnreadable(Terminal):
+    """Nobody knows how its device would be disconnected."""
+
+
+_NAMED = (IdentityMismatch, LinkTaken, NoteUnreadable)
+"""Told under their own names: the device is doubted, or can't be given."""
 
 
 class ExtendFailed(Retryable):
@@ -50,9 +58,9 @@ def why_not(error: PortError, status: AttachmentStatus, now: str) -> Condition:
         reason = "DeviceBusy"
     elif isinstance(error, ExtendFailed):
         reason = "ResizeFailed"
-    elif not isinstance(error, IdentityMismatch):
+    elif not isinstance(error, _NAMED):
         reason = "DisconnectFailed" if detaching else "ConnectFailed"
-    kind = "Verified" if isinstance(error, IdentityMismatch) else "Released" if detaching else "Connected"
+    kind = "Verified" if isinstance(error, _NAMED) else "Released" if detaching else "Connected"
     kind = "Resized" if isinstance(error, ExtendFailed) else kind
     message = f"{error} ({several(error.holders)})" if isinstance(error, Busy) and error.holders else str(error)
     since = next((c.since for c in status.conditions if (c.type, c.reason) == (kind, reason)), now)

@@ -13,7 +13,7 @@ from typing import Any
 from reconciler.controllers.snapshot import Snapshot
 from reconciler.core.reading import drain_of
 from reconciler.core.views import OnHost
-from reconciler.runtime.ports import Device, IdentityMismatch, Note, Notes, Target
+from reconciler.runtime.ports import Device, IdentityMismatch, LinkTaken, Note, Notes, Target
 from schema.keys import Family, Key
 from schema.models import Claim, Connection
 
@@ -26,7 +26,7 @@ class Known:
 
     on_host: OnHost
     device: Device | None = None
-    fault: IdentityMismatch | None = None
+    fault: IdentityMismatch | LinkTaken | None = None
     looked_at_s: float = 0.0
 
 
@@ -37,11 +37,26 @@ class Host:
         self._node = node
         self._notes = notes
         self._noted: dict[str, Note] = dict(notes.all())
+        self._spoiled: dict[str, str] = dict(notes.unreadable())
         self._known: dict[str, Known] = {}
 
     def volumes(self) -> Iterable[str]:
         """Volumes with a note: looked at whatever the keys say."""
-        return tuple(self._noted)
+        return (*self._noted, *self._spoiled)
+
+    def spoiled(self, volume: str) -> str:
+        """Why the volume's note can't be read; empty: it can."""
+        return self._spoiled.get(volume, "")
+
+    def read_again(self, volume: str) -> bool:
+        """Whether somebody put its note right, or removed it. Then the host is looked at as after a start."""
+        if volume in self._notes.unreadable():
+            return False
+        del self._spoiled[volume]
+        if (note := self._notes.all().get(volume)) is not None:
+            self._noted[volume] = note
+        self._known.pop(volume, None)
+        return True
 
     def note(self, volume: str) -> Note | None:
         return self._noted.get(volume)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from reconciler.controllers.conditions import NoteUnreadable
 from reconciler.controllers.host import Host, Known
 from reconciler.controllers.node_steps import NodeSteps, PathsNotAdded
 from reconciler.controllers.snapshot import Conflict, Snapshot, Writer
@@ -22,6 +23,7 @@ from reconciler.core.views import AttachmentView, OnHost
 from reconciler.runtime.cache import Cache
 from reconciler.runtime.controller import After, Again, Done, Result
 from reconciler.runtime.ports import Boot, Busy, Clock, Connector, PortError, Store
+from schema.codec import Malformed
 from schema.keys import Family, Key, Keyspace
 from schema.models import AttachmentPhase, NodeRecord
 
@@ -92,6 +94,8 @@ class NodeReconciler:
         view = self._view(key, snapshot)
         if view.wish is None and not view.drain and view.device is OnHost.PRESENT:
             view = replace(view, paused=self._vanished.why_paused(key, snapshot))
+        if view.note_fault:
+            return self._hold(key, view.note_fault, snapshot)
         step = plan_node(view)
         if step is None:
             return self._settle(key, view, snapshot)
@@ -114,9 +118,10 @@ class NodeReconciler:
         noted = (note.uid, note.epoch, note.boot) if note is not None else None
         size_gib = note.size_gib if note is not None else None
         boot = self._boot.current()
-        return attachment_view(
+        view = attachment_view(
             snapshot.see, self._node, volume, boot, on_host, noted, paths_to_add=paths, size_gib=size_gib
         )
+        return replace(view, note_fault=self._host.spoiled(volume))
 
     def _act(self, volume: str, step: Step, snapshot: Snapshot) -> Result:
         started = self._clock.now()
@@ -138,6 +143,24 @@ class NodeReconciler:
         finally:
             self._observe_step(volume, step, self._clock.now() - started, error)
         return Again()
+
+    def _hold(self, volume: str, fault: str, snapshot: Snapshot) -> Result:
+        """Nothing is done with a volume whose note can't be read, until somebody puts that right."""
+        if self._host.read_again(volume):
+            return Again()
+        self._steps.tell(volume, snapshot, NoteUnreadable(fault), None)
+        return After(self._verify_s)
+
+    def unreadable(self) -> list[str]:
+        """What can't be read of this node's keys and notes, and why: each holds up its own volume."""
+        snapshot, found = Snapshot(self._cache, self._keyspace), []
+        for family in (Family.CLAIM, Family.ATTACHMENT, Family.CONNECTION):
+            folder = self._keyspace.folder(family, self._node)
+            for name in (item.key.removeprefix(folder) for item in self._cache.prefix(folder)):
+                seen = snapshot.see(Key(family, (self._node, name)))
+                if seen is not None and isinstance(seen.value, Malformed):
+                    found.append(f"{family.path}/{self._node}/{name} can't be read: {seen.value}")
+        return found + [fault for volume in self._host.volumes() if (fault := self._host.spoiled(volume))]
 
     def _settle(self, volume: str, view: AttachmentView, snapshot: Snapshot) -> Result:
         """Nothing to do: verify now and then that what is published is still so."""
@@ -184,6 +207,12 @@ class NodeReconciler:
         for volume in self.volumes():
             self._enqueue(volume)
         return Again()
+
+    @property
+    def published(self) -> bool:
+        """Whether the world knows this boot: then nothing of an earlier one is left here."""
+        record = Snapshot(self._cache, self._keyspace).value(Key(Family.NODE, (self._node,)), NodeRecord)
+        return record is not None and record.boot == self._boot.current()
 
     def _views(self) -> list[AttachmentView]:
         """Every attachment as it is now."""

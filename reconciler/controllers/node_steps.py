@@ -21,6 +21,7 @@ from reconciler.runtime.ports import (
     Device,
     DuplicateIdentity,
     IdentityMismatch,
+    LinkTaken,
     Note,
     PortError,
     Retryable,
@@ -106,7 +107,7 @@ class NodeSteps:
         note = self._host.note(volume)
         try:
             device = self._connector.inspect(target, note.details if note else None)
-        except IdentityMismatch as fault:
+        except (IdentityMismatch, LinkTaken) as fault:
             self._host.learn(volume, Known(OnHost.PRESENT, fault=fault, looked_at_s=self._clock.now()))
             return
         if device is not None:
@@ -174,7 +175,7 @@ class NodeSteps:
     def _device(self, volume: str, snapshot: Snapshot) -> Device | None:
         """What is known to be there. One that was not what it should be is looked at again: the volume may have grown meanwhile.
 
-        Raises IdentityMismatch.
+        Raises IdentityMismatch, LinkTaken.
         """
         known = self._host.known(volume)
         if known is not None and known.fault is not None:

@@ -18,11 +18,13 @@ from schema.models import AttachmentPhase, HolderPhase
 
 def plan_node(view: AttachmentView) -> Step | None:
     """The next step for one attachment, or None: settled, or waiting (`waiting` says for whom)."""
-    if any(isinstance(key, Bad) for key in (view.connection, view.claim, view.status)):
+    if view.note_fault:
         return None
     rules = _Rules(view)
     if view.device is OnHost.UNKNOWN:
         return Step(Do.INSPECT, "what is on the host is not known yet: look")
+    if view.unreadable:
+        return rules.despite_unreadable()
     if view.fenced:
         return rules.clean_fenced()
     if not view.published:
@@ -34,6 +36,8 @@ def plan_node(view: AttachmentView) -> Step | None:
 
 def waiting(view: AttachmentView) -> str:
     """In a sentence, why `plan_node` has no step where the attachment is not settled. Empty: it is."""
+    if view.note_fault:
+        return f"its note on the node's disk can't be read: {view.note_fault}"
     for name, key in (("connections", view.connection), ("claims", view.claim), ("attachments", view.status)):
         if isinstance(key, Bad):
             return f"{name}/{view.node}/{view.volume} can't be read: {key.fault}"
@@ -161,14 +165,26 @@ class _Rules:
 
     # --- special times
 
+    def despite_unreadable(self) -> Step | None:
+        """Looking at the host, and removing what nothing explains, need no key of ours; all else waits (F-S4). A claim that
+        can't be read explains nothing: the note is there from before the connect, and is of the boot that connected."""
+        if self.view.fenced:
+            return self._drop_unflushed()
+        return None if self.view.published else self.clean_unexplained()
+
     def clean_fenced(self) -> Step | None:
         """N10: drop without flushing and without asking, then say so. Whoever fenced us may have given the volume away."""
-        if self.view.device is OnHost.PRESENT or self.view.noted:
-            return Step(Do.DISCONNECT, f"boot {self.view.boot} is fenced: drop it unflushed", flush=False)
+        if step := self._drop_unflushed():
+            return step
         if self.claim:
             return self._release(self.claim.epoch, "this boot is fenced", self._fence)
         if self.connection and self.connection.phase is HolderPhase.READY and self.released != self.connection.epoch:
             return self._release(self.connection.epoch, "this boot is fenced", self._fence)
+        return None
+
+    def _drop_unflushed(self) -> Step | None:
+        if self.view.device is OnHost.PRESENT or self.view.noted:
+            return Step(Do.DISCONNECT, f"boot {self.view.boot} is fenced: drop it unflushed", flush=False)
         return None
 
     @property
@@ -231,7 +247,12 @@ class _Rules:
 
 
 def leaves_trace(view: AttachmentView) -> bool:
-    """Whether something is, or may be, on the host that this boot does not explain. Nothing explains what a fenced boot has."""
+    """Whether something is, or may be, on the host that this boot does not explain. Nothing explains what a fenced boot has.
+
+    What nobody can find out (its note can't be read) is no trace: it holds up its own volume, neither claimed nor released.
+    """
+    if view.note_fault:
+        return False
     if view.device is OnHost.PRESENT:
         return view.fenced or not _Rules(view).explained
     return view.device is OnHost.UNKNOWN

@@ -228,6 +228,7 @@ def attachment_view(
     *,
     paths_to_add: bool = False,
     size_gib: int | None = None,
+    note_fault: str = "",
 ) -> AttachmentView:
     """Everything the node knows of one volume. Reads only what a node may read (DESIGN 2). `noted`: uid, epoch, boot."""
     published = _value(see, Key(Family.NODE, (node,)), NodeRecord)
@@ -248,6 +249,7 @@ def attachment_view(
         paths_to_add=paths_to_add,
         noted=_noted(noted, uid) if noted else None,
         size_gib=size_gib,
+        note_fault=note_fault,
     )
 
 

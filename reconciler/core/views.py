@@ -195,6 +195,8 @@ class AttachmentView:
     """Of the volume when its device here was made, or extended."""
     paused: str = ""
     """Why it stays although its wish is gone (`core.mass`)."""
+    note_fault: str = ""
+    """Why its note can't be read: then nobody knows what is to be undone."""
     paths_to_add: bool = False
     """Paths of the device are missing whose portals answer, and it is time to try."""
 
@@ -202,6 +204,11 @@ class AttachmentView:
     def wished(self) -> bool:
         """There is a wish, readable or not, and it is not set aside."""
         return self.wish is not None and not self.drain
+
+    @property
+    def unreadable(self) -> bool:
+        """A key of ours can't be read."""
+        return any(isinstance(key, Bad) for key in (self.connection, self.claim, self.status))
 
 
 OTHER_UID: Final = -1

@@ -90,6 +90,10 @@ class DuplicateIdentity(IdentityMismatch):
     """The storage gives two volumes one identity, and another of them is on this host already. Nothing of that one was touched."""
 
 
+class LinkTaken(Terminal):
+    """The device is the promised one, but its stable link can't be made: something else has its place. It was not published."""
+
+
 class UnknownOutcome(PortError):
     """A deadline, a kill or a lost connection: the call may have happened."""
 
@@ -487,7 +491,11 @@ class Notes(Protocol):
     """The node's private notes on its disk. Each write is durable when the call returns."""
 
     def all(self) -> Mapping[str, Note]:
-        """By volume."""
+        """By volume, as far as they can be read."""
+        ...
+
+    def unreadable(self) -> Mapping[str, str]:
+        """By volume: notes that are there and can't be read, and why."""
         ...
 
     def save(self, note: Note) -> None: ...

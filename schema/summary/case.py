@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from schema.codec import Malformed
 from schema.models import (
+    Alive,
     AttachmentPhase,
     AttachmentSpec,
     AttachmentStatus,
@@ -39,6 +40,8 @@ class Case:
         self.said = self.status.phase if self.status else None
         self.boot = facts.record.boot if isinstance(facts.record, NodeRecord) else None
         self.silent = facts.alive is None
+        self.living = facts.alive.boot if isinstance(facts.alive, Alive) else self.boot
+        """The boot of the daemon that gives signs of life: it may not have looked at its host, and published itself, yet."""
         self.verdict = verdict_on(facts.verdict, facts.generation)
         self.verdict_says = complaint(self.verdict.conditions) if self.verdict else None
         meaning = MEANING.get(self.verdict_says.reason) if self.verdict_says else None

@@ -43,7 +43,12 @@ def _too_few(case: Case) -> Condition | None:
 
 
 def _mismatch(case: Case) -> Condition | None:
-    return case.complains_of("IdentityMismatch") or case.complains_of("DuplicateIdentity")
+    found = map(case.complains_of, ("IdentityMismatch", "DuplicateIdentity", "LinkTaken"))
+    return next((each for each in found if each is not None), None)
+
+
+def _no_note(case: Case) -> Condition | None:
+    return case.complains_of("NoteUnreadable")
 
 
 def _drained(case: Case) -> Condition | None:
@@ -72,6 +77,9 @@ _BACKEND = "backend {backend}"
 RULES: tuple[_Rule, ...] = (
     # what can't be trusted or can't go on
     _Rule(lambda c: bool(c.unreadable), State.UNCERTAIN, "Unreadable", "{unreadable}", _OPS),
+    _Rule(
+        lambda c: _no_note(c) is not None, State.UNCERTAIN, "NoteUnreadable", "its note can't be read", _OPS, _no_note
+    ),
     _Rule(lambda c: c.paused, State.BLOCKED, "DetachesPaused", "too many wishes are gone at once", _OPS, _paused),
     _Rule(lambda c: c.busy, State.BLOCKED, "DeviceBusy", "the device is in use", _ON, _busy),
     _Rule(lambda c: _mismatch(c) is not None, State.FAILED, "IdentityMismatch", "wrong device", _OPS, _mismatch),
@@ -101,6 +109,13 @@ RULES: tuple[_Rule, ...] = (
         State.UNCERTAIN,
         "OldBoot",
         "claimed by boot {boot} of {node}, which is over; {node} has to release it",
+        _BY,
+    ),
+    _Rule(
+        lambda c: c.claim is not None and c.claim.boot != c.living,
+        State.UNCERTAIN,
+        "Starting",
+        "{node} has begun another boot, and has not looked at its host yet; what it said of boot {boot} is over",
         _BY,
     ),
     _Rule(lambda c: c.doubted, State.UNCERTAIN, "NotVerified", "{node} has not looked at it yet", _BY, _node),

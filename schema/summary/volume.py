@@ -187,6 +187,9 @@ def _node_state(facts: NodeFacts, spec: NodeSpec | None, record: NodeRecord | No
         return "Drained", "Drained", f"nothing is attached ({labelled(spec.drains)}){away}", "operator"
     if facts.alive is None:
         return "Silent", "NodeSilent", "it gives no sign of life; nothing new is granted to it", by_node
+    if isinstance(facts.alive, Alive) and facts.alive.boot != record.boot:
+        message = f"boot {facts.alive.boot} has begun and has not looked at its host yet; what is told of {record.boot} is over"
+        return "Starting", "Starting", message, by_node
     if isinstance(facts.spec, Malformed):
         return "Cordoned", "Malformed", f"desired/nodes/{name} can't be read: {facts.spec}", "user"
     if spec and spec.drains:

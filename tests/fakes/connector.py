@@ -16,6 +16,7 @@ from reconciler.runtime.ports import (
     Device,
     DuplicateIdentity,
     IdentityMismatch,
+    LinkTaken,
     Retryable,
     Target,
     Terminal,
@@ -62,6 +63,8 @@ class FakeConnector:
     def connect(self, target: Target) -> Device:
         def act(step: Step) -> Device:
             _check(target)
+            if target.volume in self.host.obstacles:
+                raise LinkTaken(f"{LINKS}/{target.volume} is no link")
             _refuse_shared_address(target)
             self._bring(target, step)
             step.between()
@@ -191,6 +194,8 @@ class FakeConnector:
         if mismatch := _mismatch(target, found, details):
             self.host.links.pop(target.volume, None)
             raise IdentityMismatch(f"{mismatch}; it was not published")
+        if target.volume in self.host.obstacles:
+            raise LinkTaken(f"{LINKS}/{target.volume} is no link")
         device = found[0]
         for other, known in target.others.items():
             if known.get("identity") == device.identity:

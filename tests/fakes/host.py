@@ -79,7 +79,11 @@ class FakeHost:
         """By conn_info: logins whose device has not been found yet. The kernel may find it by itself (`scan`)."""
         self.links: dict[str, int] = {}
         """The stable links: volume -> device."""
+        self.obstacles: set[str] = set()
+        """Volumes whose link has something else in its place."""
         self.disk: dict[str, Note] = {}
+        self.spoiled: dict[str, str] = {}
+        """Volumes whose note on the disk can't be read, and why."""
         self.tmpfs: dict[str, str] = {}
         self.boot_ids = 0
         self.connecting: FakeChild | None = None
@@ -224,7 +228,10 @@ class FakeNotes:
         self._clock = clock
 
     def all(self) -> Mapping[str, Note]:
-        return dict(sorted(self._host.disk.items()))
+        return {name: note for name, note in sorted(self._host.disk.items()) if name not in self._host.spoiled}
+
+    def unreadable(self) -> Mapping[str, str]:
+        return {name: f"the note on {name} can't be read: {why}" for name, why in self._host.spoiled.items()}
 
     def save(self, note: Note) -> None:
         stored = Note(**json.loads(json.dumps(asdict(note))))

@@ -38,6 +38,7 @@ class FakeBrick:
         self.on_disconnect: Callable[[], None] = lambda: None
         self.forced: bool | None = None
         self.path_given = ""
+        self.given: dict[str, Any] = {}
 
     def use_multipath(self) -> bool:
         return self.multipath
@@ -64,7 +65,7 @@ class FakeBrick:
     ) -> None:
         self.calls.append("disconnect")
         self.on_disconnect()
-        self.forced, self.path_given = force, device_info["path"]
+        self.forced, self.path_given, self.given = force, device_info["path"], dict(device_info)
         if self.removes:
             for name in (*self.disks, "dm-0"):
                 shutil.rmtree(self.host.roots.block(name), ignore_errors=True)
@@ -474,3 +475,18 @@ def test_looking_restores_a_missing_link(host: Host, links: Path) -> None:
     (links / "vol-1").unlink()
     assert host.inspect(target(), device.details) == device
     assert os.readlink(links / "vol-1") == device.device
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_file_that_os_brick_left_in_tmp_is_not_needed_to_disconnect(
+    host: Host, brick: FakeBrick, fake: FakeHost, tmp_path: Path, kept: bool
+) -> None:
+    """F-S4: RBD's key, which a power cut takes away. With it gone the node never came back."""
+    device = host.connect(target())
+    conf = tmp_path / "brickrbd_x"
+    if kept:
+        conf.write_text("")
+    hide_nodes(fake)
+    info = {**device.details["device_info"], "conf": str(conf)}
+    host.disconnect(target(), {**device.details, "device_info": info}, flush=True)
+    assert ("conf" in brick.given) is kept

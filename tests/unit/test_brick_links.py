@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from reconciler.adapters.brick.links import Links, draft_of
-from reconciler.runtime.ports import Terminal
+from reconciler.runtime.ports import LinkTaken, Terminal
 
 LOOP3, LOOP4 = Path("/dev/loop3"), Path("/dev/loop4")
 
@@ -65,3 +66,57 @@ def test_two_nodes_cannot_share_a_folder(links: Links, tmp_path: Path) -> None:
         other.publish("vol-2", LOOP4)
     other.withdraw("vol-1")
     assert links.target("vol-1") == LOOP3
+
+
+def test_somebody_elses_link_of_a_volumes_name_stays(links: Links, tmp_path: Path) -> None:
+    """F-S15: it leads to no device, so it is none of ours."""
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "vol-1").symlink_to("/etc/passwd")
+    with pytest.raises(LinkTaken, match="leads elsewhere"):
+        links.check("vol-1")
+    with pytest.raises(LinkTaken, match="leads elsewhere"):
+        links.publish("vol-1", LOOP3)
+    links.withdraw("vol-1")
+    assert os.readlink(tmp_path / "links" / "vol-1") == "/etc/passwd"
+
+
+@pytest.mark.parametrize("swapped", ["before", "meanwhile"])
+def test_a_folder_that_is_a_link_is_not_followed(links: Links, tmp_path: Path, swapped: str) -> None:
+    """F-S15."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "vol-1").symlink_to(LOOP3)
+    if swapped == "meanwhile":
+        links.publish("vol-1", LOOP3)
+        (tmp_path / "links").rename(tmp_path / "away")
+    (tmp_path / "links").symlink_to(elsewhere)
+    with pytest.raises(LinkTaken, match="not followed"):
+        links.publish("vol-1", LOOP4)
+    links.withdraw("vol-1")
+    assert os.readlink(elsewhere / "vol-1") == str(LOOP3)
+    assert [path.name for path in elsewhere.iterdir()] == ["vol-1"]
+
+
+def test_a_folder_that_was_removed_is_made_again(links: Links, tmp_path: Path) -> None:
+    links.publish("vol-1", LOOP3)
+    shutil.rmtree(tmp_path / "links")
+    assert os.readlink(links.publish("vol-1", LOOP3)) == str(LOOP3)
+
+
+def test_mount_units_have_links_of_their_own(tmp_path: Path) -> None:
+    links = Links(tmp_path / "links", "n1", mounts=tmp_path / "run" / "volumes")
+    links.publish("vol-1", LOOP3)
+    assert os.readlink(tmp_path / "run" / "volumes" / "vol-1") == str(LOOP3)
+    links.publish("vol-1", LOOP4)
+    assert os.readlink(tmp_path / "run" / "volumes" / "vol-1") == str(LOOP4)
+    links.withdraw("vol-1")
+    assert not os.path.lexists(tmp_path / "run" / "volumes" / "vol-1")
+
+
+def test_links_for_mount_units_hold_nothing_up(tmp_path: Path) -> None:
+    """Two nodes on one host, or somebody's file: the stable link is there all the same."""
+    Links(tmp_path / "volumes", "n2").publish("vol-1", LOOP4)
+    links = Links(tmp_path / "links", "n1", mounts=tmp_path / "volumes")
+    assert os.readlink(links.publish("vol-1", LOOP3)) == str(LOOP3)
+    links.withdraw("vol-1")
+    assert os.readlink(tmp_path / "volumes" / "vol-1") == str(LOOP4)

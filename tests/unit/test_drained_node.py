@@ -197,6 +197,9 @@ class _Notes:
     def all(self) -> dict[str, Note]:
         return {"data": Note("data", "u", 7, "b1", "rw", {}, None, None)}
 
+    def unreadable(self) -> dict[str, str]:
+        return {}
+
     def save(self, note: Note) -> None: ...
 
     def drop(self, volume: str) -> None: ...

@@ -72,6 +72,9 @@ class NoNotes:
     def all(self) -> Mapping[str, Note]:
         return {}
 
+    def unreadable(self) -> Mapping[str, str]:
+        return {}
+
     def save(self, note: Note) -> None:
         pass
 

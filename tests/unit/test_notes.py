@@ -1,14 +1,17 @@
-"""The node's notes on its disk: what is saved is there again, private, and a note that can't be read stops the start."""
+"""The node's notes on its disk: what is saved is there again, private, and a note that can't be read holds up its volume alone."""
 
 from __future__ import annotations
 
+import re
+import shutil
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from reconciler.adapters.notes import FileNotes
-from reconciler.runtime.ports import Note, Retryable, Terminal
+from reconciler.runtime.ports import Note, Retryable
 
 NOTE = Note("data", "uid", 7, "boot", "rw", {"data": {"auth_password": "s3cret"}}, 1 << 30, None, {"path": "/dev/x"})
 
@@ -44,12 +47,25 @@ def test_the_longest_name_fits(tmp_path: Path) -> None:
     assert list(notes.all()) == [name]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"volume": "data"}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"volume": "data"}', "[" * 100_000, "\udcff"])
 def test_an_unreadable_note_is_no_absent_one(tmp_path: Path, text: str) -> None:
-    """It may be all that tells how to disconnect a device: refused, with the file's name and the remedy, without its content."""
-    (tmp_path / "data").write_text(text)
-    with pytest.raises(Terminal, match=r"data can't be read .*detach that volume by hand"):
-        FileNotes(tmp_path).all()
+    """It may be all that tells how to disconnect a device: told, with the file's name and the remedy, without its content; the
+    others are read (F-S4)."""
+    (tmp_path / "data").write_text(text, errors="surrogateescape")
+    notes = FileNotes(tmp_path)
+    notes.save(replace(NOTE, volume="other"))
+    assert list(notes.all()) == ["other"]
+    told = notes.unreadable()
+    assert list(told) == ["data"]
+    assert re.search(r"data can't be read .*detach that volume by hand", told["data"])
+
+
+def test_a_note_of_another_volume_is_no_note(tmp_path: Path) -> None:
+    """Somebody copied a file: the name says whose it would be."""
+    notes = FileNotes(tmp_path)
+    notes.save(NOTE)
+    (tmp_path / "copy").write_text((tmp_path / "data").read_text())
+    assert list(notes.unreadable()) == ["copy"]
 
 
 def test_a_half_written_note_is_not_read(tmp_path: Path) -> None:
@@ -64,5 +80,16 @@ def test_a_full_disk_is_told(tmp_path: Path) -> None:
     """What can't be written is tried again, before anything is connected."""
     notes = FileNotes(tmp_path / "n")
     (tmp_path / "n").rmdir()
+    (tmp_path / "n").write_text("")
     with pytest.raises(Retryable, match="can't be written"):
         notes.save(NOTE)
+
+
+def test_a_folder_that_was_removed_is_made_again_and_holds_nothing_up(tmp_path: Path) -> None:
+    """F-S15: under a running daemon. What was connected before can still be dropped."""
+    notes = FileNotes(tmp_path / "state" / "n")
+    notes.save(NOTE)
+    shutil.rmtree(tmp_path / "state")
+    notes.drop("data")
+    notes.save(NOTE)
+    assert FileNotes(tmp_path / "state" / "n").all() == {"data": NOTE}

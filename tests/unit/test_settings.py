@@ -265,7 +265,11 @@ def test_the_connector_gets_everything_that_it_knows() -> None:
     settings = load("node", None, {"BRICKWORK_MY_IP": "10.0.0.1", "BRICKWORK_MULTIPATH": "true"})
     connector = settings.connector_settings("web-1")
     assert connector == ConnectorSettings(
-        node="web-1", state_folder=Path("/var/lib/brickwork/node/connector"), my_ip="10.0.0.1", multipath=True
+        node="web-1",
+        state_folder=Path("/var/lib/brickwork/node/connector"),
+        my_ip="10.0.0.1",
+        multipath=True,
+        mount_link_folder=Path("/run/brickwork/volumes"),
     )
     assert ConnectorSettings.model_fields.keys() <= NodeSettings.model_fields.keys()
 

@@ -218,6 +218,16 @@ TABLE: list[tuple[str, str, str, dict[str, Any]]] = [
     ("Uncertain", "OldBoot", "node web-1", {
         "holders": READY, "claim": claim(), "status": status("Attached"), "record": NodeRecord(boot="b2", connector={}),
     }),
+    ("Uncertain", "Starting", "node web-1", {
+        "holders": READY, "claim": claim(), "status": status("Attached"), "alive": Alive(boot="b2", since=SINCE),
+    }),
+    ("Uncertain", "NoteUnreadable", "operator", {
+        "holders": READY, "claim": claim(), "status": status("Attached", condition("Verified", "NoteUnreadable")),
+        "record": NodeRecord(boot="b2", connector={}),
+    }),
+    ("Failed", "LinkTaken", "operator", {
+        "holders": READY, "claim": claim(), "status": status("Attached", condition("Verified", "LinkTaken")),
+    }),
     ("Uncertain", "NodeFenced", "node web-1", {
         "holders": (), "claim": claim(), "status": status("Attached"), "fenced": frozenset({"b1"}),
     }),

@@ -298,7 +298,11 @@ class Block:
         With no live path (or after `cut`) it is told to go on when flushing fails: the device is unused, so whatever could be
         written was written at its last close, and else the attachment of a dead array could never end (A37).
         """
-        known = details.get("device_info", {})
+        known = dict(details.get("device_info", {}))
+        if not os.path.exists(
+            known.get("conf", "/")
+        ):  # a key that os-brick keeps below /tmp, which a boot or a cleaner empties:
+            del known["conf"]  # without it an RBD can be unmapped as well
         path = str(self._roots.node(found.device)) if found else known.get("path", _NO_DEVICE)
         dead = found is not None and paths.count(self._roots, found.device)[0] == 0
         # A disk goes even while we have it open, so nobody can slip in; a map or an RBD must be closed.

@@ -62,7 +62,7 @@ class Host:
     ) -> None:
         self._roots = roots or Roots()
         self._brick = brick or OsBrick(settings)
-        self._links = Links(settings.link_folder, settings.owner)
+        self._links = Links(settings.link_folder, settings.owner, self._roots.dev, settings.mount_link_folder)
         self._usage = Usage(self._roots)
         self._files: Way = Files(settings.owner, self._roots, self._brick, self._links)
         self._neighbours = Neighbours()
@@ -79,7 +79,7 @@ class Host:
         if self._noop.takes(target):
             return self._noop.connect(target)
         way = self._way(target)
-        self._links.own()
+        self._links.check(target.volume)
         with self._no_link_unless_verified(target):
             self._neighbours.check_promise(target)
             found = way.bring(target)

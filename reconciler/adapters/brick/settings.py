@@ -46,6 +46,8 @@ class ConnectorSettings(BaseModel):
     """Refuse to work, instead of using one path, when multipathd does not run."""
     link_folder: Path = Path("/dev/brickwork")
     """Where the stable links are. Under /dev, so that a reboot takes them along with the devices."""
+    mount_link_folder: Path | None = None
+    """Where the same links are once more, for mount units: systemd mounts no link under /dev that udev did not make."""
     lock_path: Path = Path("/run/brickwork/locks")
     """os-brick's locks. Root's, and not for everybody to write to. Nova and Cinder on the same host must be given the same folder:
     they share sessions with us."""
