@@ -65,7 +65,10 @@ def run(program: str, body: Callable[[], Exit]) -> Exit:
     except Refused as refusal:
         print(f"{program}: {refusal}", file=sys.stderr)
         return refusal.exit
-    except Exception:
+    except Exception as error:
+        if isinstance(error, RuntimeError) and "start new thread" in str(error):
+            print(f"{program}: no room for a thread on this host: see TasksMax, pids.max, ulimit -u", file=sys.stderr)
+            return Exit.REFUSED
         if structlog.is_configured():
             _log.critical("ended by a fault of our own", exc_info=True)
         else:  # before the log was opened, or after it was closed

@@ -95,6 +95,28 @@ def encode(value: BaseModel) -> bytes:
     return data
 
 
+def unknown_fields(model: type[BaseModel], data: bytes) -> dict[str, Any]:
+    """What a newer program wrote into a value that this one can read. Whoever writes it anew puts that back (`with_unknown`)."""
+    parsed = _load(data)
+    if isinstance(parsed, Malformed):
+        return {}
+    known = {"schema", *model.model_fields, *(info.alias for info in model.model_fields.values())}
+    return {name: value for name, value in parsed.items() if name not in known}
+
+
+def with_unknown(data: bytes, unknown: Mapping[str, Any]) -> bytes:
+    """A stored form with such fields as well. Raises Oversize."""
+    if not unknown:
+        return data
+    more = json.dumps(unknown, separators=(",", ":"), ensure_ascii=False).encode()
+    whole = data[:-1] + b"," + more[1:]
+    if len(whole) > LIMIT_BYTES:
+        raise Oversize(
+            f"it needs {len(whole):,} bytes with what a newer program wrote; a key holds at most {LIMIT_BYTES:,}"
+        )
+    return whole
+
+
 def decode(model: type[M], data: bytes) -> M | Malformed:
     """The value, or what is wrong with it."""
     parsed = _load(data)

@@ -217,7 +217,13 @@ class HolderPhase(StrEnum):
     REVOKED = "revoked"
 
 
-class Holder(Stored):
+class Entry(Stored):
+    """A part of a list in a value, which is copied as a whole: with what a newer program wrote into it."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class Holder(Entry):
     """One node's grant. (uid, epoch) names it for ever; an epoch belongs to one boot."""
 
     node: str
@@ -282,7 +288,7 @@ class Intent(StrEnum):
     DELETE = "delete"
 
 
-class ExportIntent(Stored):
+class ExportIntent(Entry):
     """An export that is not known to be undone: in `records/` from the grant until its termination returned."""
 
     node: str

@@ -9,6 +9,7 @@ Threads are daemons: they do not hold up the end of the process. What is to be e
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +17,10 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from reconciler.runtime.ports import Signal, Task
+
+_log = logging.getLogger(__name__)
+_ROOM_S = 1.0
+"""Between two tries to make a thread on a host that has no room for one."""
 
 
 class _Event(threading.Event):
@@ -64,9 +69,16 @@ class SystemClock:
         time.sleep(max(0.0, seconds))
 
     def spawn(self, name: str, target: Callable[[], None]) -> Task:
-        thread = threading.Thread(target=self._run, args=(name, target), name=name, daemon=True)
-        thread.start()
-        return _Thread(thread)
+        """Waits for room, if need be: a host that has no thread to give now has one later, and nobody can work without."""
+        while True:
+            thread = threading.Thread(target=self._run, args=(name, target), name=name, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                _log.error("no room for the thread %r: waiting for one (TasksMax, pids.max, ulimit -u)", name)
+                time.sleep(_ROOM_S)
+            else:
+                return _Thread(thread)
 
     def _run(self, name: str, target: Callable[[], None]) -> None:
         try:

@@ -83,6 +83,8 @@ class SignOfLife:
                 if there != told:
                     self._replace(found, told, found.lease)
                 return False
+            if not isinstance(there, Alive) and found.lease not in (0, lease):
+                return False  # somebody's, of a newer version perhaps: it runs out when that one is gone
             if isinstance(there, Alive) and found.lease == lease:
                 mine = mine.model_copy(update={"since": there.since})
                 if there == mine:

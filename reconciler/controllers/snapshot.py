@@ -6,8 +6,8 @@ the planner named, or its absence.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
@@ -25,7 +25,7 @@ from reconciler.runtime.ports import (
     TooLarge,
     UnknownOutcome,
 )
-from schema.codec import Oversize, Unstorable, encode
+from schema.codec import Oversize, Unstorable, encode, unknown_fields, with_unknown
 from schema.keys import Family, Key, Keyspace
 
 T = TypeVar("T", bound=BaseModel)
@@ -39,10 +39,14 @@ class Unanswered(UnknownOutcome):
     """The store's answer to a transaction was lost: it may have happened. Reading the keys again tells."""
 
 
-def stored(value: BaseModel) -> bytes:
-    """The value as a key holds it. Raises TooLarge, which is told like any other refusal of the store's."""
+def stored(value: BaseModel, unknown: Mapping[str, Any] | None = None) -> bytes:
+    """The value as a key holds it. Raises TooLarge, which is told like any other refusal of the store's.
+
+    Args:
+        unknown: fields that a newer daemon wrote into it.
+    """
     try:
-        return encode(value)
+        return with_unknown(encode(value), unknown or {})
     except Oversize as error:
         raise TooLarge(f"can't be stored: {error}") from error
     except Unstorable as error:
@@ -56,11 +60,13 @@ class Snapshot:
         self._cache = cache
         self._keyspace = keyspace
         self._seen: dict[Key, Seen | None] = {}
+        self._items: dict[Key, Item | None] = {}
 
     def see(self, key: Key) -> Seen | None:
         """The key as it was at the first look."""
         if key not in self._seen:
             item = self._cache.get(self._keyspace.path(key.family, *key.names))
+            self._items[key] = item
             self._seen[key] = (
                 None if item is None else Seen(self._cache.decoded(item), item.mod_revision, item.create_revision)
             )
@@ -70,6 +76,14 @@ class Snapshot:
         """The value where it is there and readable."""
         seen = self.see(key)
         return seen.value if seen is not None and isinstance(seen.value, model) else None
+
+    def unknown(self, key: Key, after: BaseModel) -> Mapping[str, Any]:
+        """What a newer daemon wrote into the value that `after` takes the place of; nothing where that tells of another grant."""
+        seen, item = self.see(key), self._items.get(key)
+        if seen is None or item is None or not isinstance(seen.value, type(after)):
+            return {}
+        same = all(getattr(seen.value, name, None) == getattr(after, name, None) for name in ("uid", "epoch"))
+        return unknown_fields(type(after), item.value) if same else {}
 
     def revision(self, key: Key) -> int:
         """Mod revision, 0 where the key is absent."""
@@ -111,7 +125,7 @@ class Writer:
         guard: Iterable[Compare] = (),
     ) -> int:
         """One write transaction; returns its revision. Raises Conflict, TooLarge, UnknownOutcome and the store's errors."""
-        ops: list[Op] = [Put(self._path(key), stored(value)) for key, value in puts]
+        ops: list[Op] = [Put(self._path(key), stored(value, snapshot.unknown(key, value))) for key, value in puts]
         ops += [Delete(self._path(key)) for key in deletes]
         return self._transact([*snapshot.compares(keys), *guard], tuple(ops))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 
@@ -214,3 +216,24 @@ class TestVirtualClock:
 
         assert run(seed) == run(seed)
         assert run(seed) != run(seed + 100)
+
+
+NO_ROOM = """
+import signal, threading
+from reconciler.adapters.clock import SystemClock
+
+done = threading.Event()
+signal.signal(signal.SIGALRM, lambda *_: threading.stack_size(0))  # from now on there is room
+signal.setitimer(signal.ITIMER_REAL, 0.2)
+threading.stack_size(1 << 50)  # no thread fits into the address space
+SystemClock().spawn("late", done.set)
+print(done.wait(10))
+"""
+
+
+def test_a_host_without_room_for_a_thread_is_waited_for() -> None:
+    """F-B13: it ended the daemon with a traceback."""
+    done = subprocess.run([sys.executable, "-c", NO_ROOM], capture_output=True, text=True, check=False, timeout=60)
+    assert done.stdout == "True\n"
+    assert "no room for the thread 'late'" in done.stderr
+    assert "Traceback" not in done.stderr

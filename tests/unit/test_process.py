@@ -185,3 +185,15 @@ def test_a_failpoint_kills_at_its_point_alone() -> None:
 def test_a_failpoint_is_a_sigkill() -> None:
     script = "from daemons.process import Failpoint; Failpoint('CLAIM:after')('CLAIM:after')"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -signal.SIGKILL
+
+
+def test_no_room_for_a_thread_is_told_in_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    """F-B13."""
+
+    def body() -> Exit:
+        raise RuntimeError("can't start new thread")
+
+    assert run("brickwork-node", body) is Exit.REFUSED
+    told = capsys.readouterr().err
+    assert "no room for a thread" in told
+    assert "Traceback" not in told

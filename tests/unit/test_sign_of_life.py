@@ -8,6 +8,7 @@ import pytest
 
 from reconciler.controllers.sign_of_life import LOOK_S, SignOfLife
 from reconciler.runtime.lease import LeaseSession
+from reconciler.runtime.ports import Put
 from schema.codec import decode
 from schema.models import Alive
 from tests.fakes.clock import VirtualClock
@@ -99,3 +100,20 @@ def test_the_next_daemon_of_the_same_boot_does_not_wait(world: World) -> None:
     world.clock.run_until(Daemon(world, "b1").life.given.is_set)
     following = Daemon(world, "b1")
     world.clock.run_until(following.life.given.is_set, 1.0)
+
+
+def test_one_that_can_not_be_read_is_not_overwritten_while_it_lives(world: World) -> None:
+    """F-S15: by a newer daemon on another host, perhaps. It runs out with its lease."""
+    other = LeaseSession(world.etcd.client(), world.clock, random.Random(2), ttl_s=3)
+    other.start()
+    world.clock.run_until(lambda: other.lease != 0)
+    newer = b'{"schema": 99, "boot": "b0"}'
+    world.etcd.client().txn((), (Put(KEY, newer, other.lease),))
+    daemon = Daemon(world, "b1")
+    world.clock.run_for(60)
+    item = world.etcd.get(KEY)
+    assert item is not None
+    assert item.value == newer
+    assert not daemon.life.given.is_set()
+    other.close()
+    world.clock.run_until(lambda: world.boot() == "b1", 20)

@@ -201,7 +201,13 @@ class _Life:
         os.set_blocking(requests, False)
         os.set_blocking(permits, False)
         self._pump = threading.Thread(target=self._run_pump, name=f"child-{process.pid}", daemon=True)
-        self._pump.start()
+        try:
+            self._pump.start()
+        except RuntimeError as error:
+            process.kill()  # it has not been given anything to do
+            for fd in (requests, replies, permits):
+                os.close(fd)
+            raise ports.Unavailable(f"no room for a thread ({error})") from error
 
     def last_words(self) -> str:
         """The last lines of the child's stderr, as the end of a sentence."""

@@ -21,7 +21,7 @@ from typing import Any
 import grpc
 
 from reconciler.adapters.etcd import rpc
-from reconciler.adapters.etcd.faults import Again, Failed
+from reconciler.adapters.etcd.faults import LOST, Again, Failed
 from reconciler.adapters.etcd.settings import Endpoint, EtcdSettings
 from reconciler.adapters.etcd.streams import Stream
 from reconciler.runtime.ports import PortError, Unavailable
@@ -159,6 +159,8 @@ class Caller:
                 failed = Failed.by(error)
             except ValueError as error:  # what gRPC raises on a closed channel
                 raise self._after_close(error) from error
+            except RuntimeError as error:  # gRPC waits in a thread of its own
+                failed = Failed(LOST, f"no room for a thread ({error})")
             again = failed.fault.again
             if again is Again.LOGIN and may_login:
                 may_login = False
@@ -183,6 +185,8 @@ class Caller:
             return link, Stream(link.methods[rpc.WATCH.path], metadata)
         except ValueError as error:
             raise self._after_close(error) from error
+        except RuntimeError as error:
+            raise Failed(LOST, f"no room for a thread ({error})") from error
 
     def rotate(self, link: Link) -> None:
         """The endpoint did not serve: move on to the next, unless somebody did already."""

@@ -37,7 +37,11 @@ class Stream:
         self._room = threading.Semaphore(_UNREAD_MAX)
         self._closed = False
         self._call = method(iter(self._requests.get, None), metadata=metadata)
-        threading.Thread(target=self._pump, name="etcd-stream", daemon=True).start()
+        try:
+            threading.Thread(target=self._pump, name="etcd-stream", daemon=True).start()
+        except RuntimeError:
+            self.close()
+            raise
 
     def send(self, request: Any) -> None:
         """Hand a request over; it is sent at once and in order."""
