@@ -32,7 +32,7 @@ test-setup: setup ## the same, and those that call the programs that set-up brin
 	$(PYTEST) $(PARALLEL) --ignore=tests/e2e --ignore=tests/crash -m '(not slow or setup) and not long' $(ARGS)
 
 fresh: ## make demo and make test in a bare Debian 12, from a fresh clone of HEAD (needs root; TEST=test-setup: quicker)
-	@tools/fresh demo $(or $(TEST),test)
+	@setpriv --pdeathsig TERM tools/fresh demo $(or $(TEST),test)
 
 check: setup ## style, types, architecture, documentation
 	.venv/bin/ruff check . && .venv/bin/ruff format --check .

@@ -9,10 +9,33 @@ import pytest
 import structlog
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from tools.janitor import Janitor  # found by the line above
+
 pytest_plugins = ["tests.integration.etcd_fixture"]
 
 REAL_PROCESSES = {"test_brick_connector.py", "test_cinder_backend.py", "test_etcd_store.py"}
 """Contract suites that start workers or an etcd for themselves."""
+
+
+JANITOR = pytest.StashKey[Janitor]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Ends the workers when this process is killed, or the `make` that started it, before any test runs, too."""
+    if not hasattr(config, "workerinput"):
+        config.stash[JANITOR] = Janitor()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if (janitor := config.stash.get(JANITOR, None)) is not None:
+        janitor.dismiss()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_lives_on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """For each process that runs tests: what it started ends with it, whoever kills it (F-T2)."""
+    with Janitor(tmp_path_factory.getbasetemp()):
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)

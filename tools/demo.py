@@ -20,6 +20,7 @@ from pathlib import Path
 
 from reconciler.adapters.etcd.embedded import EmbeddedError
 from tools.fleet import VENV, Fleet, FleetError, wait_until
+from tools.janitor import Janitor
 
 MANIFEST = """\
 kind: Volume
@@ -198,6 +199,13 @@ def main() -> int:
     state = Path(os.environ.get("BRICKWORK_STATE") or ".state").absolute()
     state.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="demo-", dir=state))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with Janitor(folder):
+        return play(folder, state, options.keep)
+
+
+def play(folder: Path, state: Path, stay: bool) -> int:
+    """The demo, from start to end; the exit status."""
     try:
         with Fleet(folder, packages=state) as fleet:
             demo = Demo(fleet, folder)
@@ -207,12 +215,16 @@ def main() -> int:
             demo.crash()
             demo.end()
             print(f"\ndone in {time.monotonic() - demo.started:.0f} s")
-            if options.keep:
+            if stay:
                 keep(fleet)
     except EmbeddedError as error:
         print(f"demo: {error}", file=sys.stderr)
         shutil.rmtree(folder)
         return 1
+    except KeyboardInterrupt:
+        print("demo: ended from outside", file=sys.stderr)
+        shutil.rmtree(folder)
+        return 130
     except FleetError as error:
         print(f"demo: {error}\nthe daemons' logs: {folder}/*/log", file=sys.stderr)
         return 1

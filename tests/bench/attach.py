@@ -23,6 +23,7 @@ from schema.keys import Family
 from schema.models import AttachmentPhase
 from tests.integration import fleets
 from tools.fleet import FILE_DRIVER, Fleet, wait_until
+from tools.janitor import Janitor
 
 NOOP = "reconciler.adapters.cinder.noop_driver.NoopDriver"
 TICK = os.sysconf("SC_CLK_TCK")
@@ -188,7 +189,7 @@ def main() -> int:
             "noop": {"driver": NOOP, "options": {"noop_protocol": "noop"}},
             "files": {"driver": FILE_DRIVER, "options": {"file_driver_folder": str(files)}},
         }
-        with Fleet(Path(folder), packages=fleets.STATE, backends=backends) as fleet:
+        with Janitor(Path(folder)), Fleet(Path(folder), packages=fleets.STATE, backends=backends) as fleet:
             start_up(fleet)
             nothing = Round(fleet, "noop", options.count, 64).run("no-op driver ")
             Round(fleet, "noop", max(20, options.count // 8), 1).run("no-op driver ")

@@ -18,6 +18,7 @@ from pathlib import Path
 from schema.keys import Family
 from tests.integration import fleets
 from tools.fleet import Fleet, wait_until
+from tools.janitor import Janitor
 
 CONTROLLERS = ("c1", "c2")
 
@@ -66,6 +67,7 @@ def main() -> int:
     rounds = parser.parse_args().rounds
     with (
         tempfile.TemporaryDirectory(prefix="bench-", dir=fleets.STATE) as folder,
+        Janitor(Path(folder)),
         Fleet(Path(folder), packages=fleets.STATE) as fleet,
     ):
         for name in CONTROLLERS:

@@ -14,6 +14,7 @@ import click
 from tests.chaos.history import History
 from tests.chaos.replay import Replay
 from tests.chaos.run import Run
+from tools.janitor import Janitor
 
 ROOT = Path(__file__).parents[2] / ".state"
 
@@ -37,7 +38,8 @@ def main(seed: int | None, minutes: float, keep: bool, check: Path | None) -> No
     folder = ROOT / f"chaos-{seed}"
     if folder.exists():
         shutil.rmtree(folder)
-    report = Run(seed, minutes * 60, folder, ROOT).play(click.echo)
+    with Janitor(folder):
+        report = Run(seed, minutes * 60, folder, ROOT).play(click.echo)
     click.echo(report.text())
     if report.violations or keep:
         click.echo(f"kept: {folder}; again: make chaos SEED={seed} MINUTES={minutes:g}")
