@@ -34,10 +34,12 @@ class Janitor:
     def __init__(self, *folders: Path) -> None:
         """
         Args:
-            folders: what is mounted below them, and loop devices on files in them, is the run's.
+            folders: what is mounted below them, and loop devices on files in them, is the run's. Made if need be.
         """
         self._mark = f"{MARK}{secrets.token_hex(8)}"
         its_end, self._pipe = os.pipe()
+        for folder in folders:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         words = [self._mark, str(os.getpid()), *map(str, folders)]
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", __file__],
@@ -77,10 +79,13 @@ def main() -> int:
             return 0  # it ended before anything was started
         told += chunk
     mark, run, *folders = told.decode().rstrip("\0").split("\0")
-    prefixes = tuple(f"{folder}/" for folder in folders)
+    opened = []
+    for folder in folders:
+        with contextlib.suppress(OSError):  # the run has ended, and somebody removed it
+            opened.append(os.open(folder, os.O_RDONLY | os.O_DIRECTORY))
     if not _ended_in_order(starters := _starters(int(run))):
-        _kill(mark, starters, prefixes)
-        _free(prefixes)
+        _kill(mark, starters, opened)
+        _free(opened)
     return 0
 
 
@@ -105,7 +110,7 @@ def _ended_in_order(starters: list[int]) -> bool:
     return 0 in [fd for fd, _ in poll.poll()] and os.read(0, 4096) == _DONE
 
 
-def _kill(mark: str, starters: list[int], prefixes: tuple[str, ...]) -> None:
+def _kill(mark: str, starters: list[int], folders: list[int]) -> None:
     """SIGKILL to all of the run, again and again until none is left: they may be starting others."""
     if len(starters) > 1 and _gone(starters[-1]):  # without its make nobody waits for the run
         for fd in starters:
@@ -116,7 +121,7 @@ def _kill(mark: str, starters: list[int], prefixes: tuple[str, ...]) -> None:
             _signal(fd)
             os.close(fd)
         time.sleep(_LOOK_S)
-        for point in _mounts(prefixes):  # whoever writes to a frozen file system can't die
+        for point in _mounts(folders):  # whoever writes to a frozen file system can't die
             subprocess.run(["fsfreeze", "--unfreeze", point], check=False, capture_output=True)
 
 
@@ -144,20 +149,25 @@ def _marked(mark: str) -> list[int]:
     return found
 
 
-def _mounts(prefixes: tuple[str, ...]) -> list[str]:
+def _prefixes(folders: list[int]) -> tuple[str, ...]:
+    """What paths in the run's folders begin with now: pytest renames folders of runs that have ended before it removes them."""
+    return tuple(os.readlink(f"/proc/self/fd/{fd}").removesuffix(" (deleted)") + "/" for fd in folders)
+
+
+def _mounts(folders: list[int]) -> list[str]:
     """What is mounted below the run's folders, innermost first."""
     lines = Path("/proc/self/mounts").read_text().splitlines()
     points = [re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), line.split()[1]) for line in lines]
-    return [point for point in reversed(points) if point.startswith(prefixes)]
+    return [point for point in reversed(points) if point.startswith(_prefixes(folders))]
 
 
-def _free(prefixes: tuple[str, ...]) -> None:
+def _free(folders: list[int]) -> None:
     """Unmount and detach, until nothing is left: mounts lie on loop devices, and these on files."""
     for _ in range(10):
-        commands = [["umount", "--lazy", point] for point in _mounts(prefixes)]
+        commands = [["umount", "--lazy", point] for point in _mounts(folders)]
         for file in Path("/sys/block").glob("loop*/loop/backing_file"):
             with contextlib.suppress(OSError):  # it was detached
-                if file.read_text().startswith(prefixes):
+                if file.read_text().startswith(_prefixes(folders)):
                     commands.append(["losetup", "--detach", f"/dev/{file.parent.parent.name}"])
         if not commands:
             return
