@@ -13,6 +13,9 @@ from tools.fleet import Fleet
 
 def test_it_hangs(tmp_path: Path) -> None:
     """Daemons, an etcd, a worker, a program in a session of its own, a mounted loop device."""
+    told = Path(os.environ["HANGING"])
+    if told.exists():
+        return  # the worker that did it before was killed, and is replaced
     with Fleet(tmp_path / "fleet", packages=fleets.STATE) as fleet:
         fleet.node("a", fleets.QUICK)
         fleet.controller(settings=fleets.QUICK)
@@ -24,5 +27,5 @@ def test_it_hangs(tmp_path: Path) -> None:
         subprocess.run(["mount", "-o", "loop", image, point], check=True)
         subprocess.Popen(["sleep", "3600"], start_new_session=True)
         fleets.until_ready(fleet, "files")
-        Path(os.environ["HANGING"]).write_text(f"{os.getpid()} {tmp_path}")
+        told.write_text(f"{os.getpid()} {tmp_path}")
         threading.Event().wait()
