@@ -19,11 +19,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from daemons.settings_faults import Location, SettingsError
+from reconciler.adapters.cinder.written import NotYaml, Reader, own_names
 
 Kind = Literal["controller", "node", "fence-agent"]
 
@@ -87,44 +88,49 @@ def _read_file(path: Path, source: Source) -> None:
         raise SettingsError([f"{path}: no such file; name the settings file with --config"]) from None
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError([f"{path}: can't be read: {error}"]) from None
-    loader = yaml.SafeLoader(text)
     try:
-        root = loader.get_single_node()
-        if root is None:
+        reader = Reader(text)
+        if reader.root is None:
             return
-        if not isinstance(root, yaml.MappingNode):
+        if not isinstance(reader.root, MappingNode):
             raise SettingsError([f"{path}: must be a mapping, as in `log: {{level: info}}`"])
-        source.values = _build(loader, root, (), source)
-    except yaml.MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise SettingsError([f"{path}{line}: not YAML: {error.problem or error.context}"]) from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise SettingsError([f"{path}: not YAML: {error}"]) from None
-    finally:
-        loader.dispose()
+        source.values = _build(reader, reader.root, (), source)
+    except NotYaml as error:
+        line = f":{error.line}" if error.line else ""
+        raise SettingsError([f"{path}{line}: not YAML: {error}"]) from None
+    except RecursionError:
+        raise SettingsError([f"{path}: not YAML: nested too deeply"]) from None
 
 
-def _build(loader: yaml.SafeLoader, node: yaml.Node, location: Location, source: Source) -> Any:
+def _build(reader: Reader, node: Node, location: Location, source: Source) -> Any:
     """The node's value. YAML itself lets the last of two equal names win without a word."""
-    source.lines[location] = node.start_mark.line + 1
-    if isinstance(node, yaml.SequenceNode):
-        return [_build(loader, item, (*location, number), source) for number, item in enumerate(node.value)]
-    if not isinstance(node, yaml.MappingNode):
-        return loader.construct_object(node, deep=True)
-    own = [name.value for name, _ in node.value if name.tag != "tag:yaml.org,2002:merge"]
-    loader.flatten_mapping(node)
+    source.lines[location] = line = node.start_mark.line + 1
+    if isinstance(node, SequenceNode):
+        return [_build(reader, item, (*location, number), source) for number, item in enumerate(node.value)]
+    if not isinstance(node, MappingNode):
+        if _is_for_a_driver(location):
+            return reader.as_written(node)
+        if doubt := reader.doubt(node):
+            source.faults.append(f"{source.file}:{line}: {'.'.join(map(str, location))}: {doubt}")
+        return reader.value(node)
+    own = own_names(node)
     found: dict[str, Any] = {}
-    for name_node, value_node in node.value:
-        name = loader.construct_object(name_node, deep=True)
+    for name_node, value_node in reader.entries(node):
+        name = reader.value(name_node)
         where = f"{source.file}:{name_node.start_mark.line + 1}: {'.'.join(map(str, (*location, name_node.value)))}"
         if not isinstance(name, str):
             source.faults.append(f"{where}: YAML takes this name for {name!r}; put it in quotes")
         elif own.count(name) > 1 and name in found:
             source.faults.append(f"{where}: stands here a second time; keep one")
         else:
-            found[name] = _build(loader, value_node, (*location, name), source)
+            found[name] = _build(reader, value_node, (*location, name), source)
             source.lines[(*location, name)] = name_node.start_mark.line + 1
     return found
+
+
+def _is_for_a_driver(location: Location) -> bool:
+    """A driver's options are text, as in a cinder.conf."""
+    return location[:1] == ("backends",) and location[2:3] == ("options",)
 
 
 # --- the environment -----------------------------------------------------------------------------------------------------
@@ -182,6 +188,9 @@ def _from_text(info: FieldInfo, text: str) -> Any:
     except ValidationError:
         pass
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
+        reader = Reader(text)
+        if reader.root is None or reader.doubt(reader.root):
+            return text
+        return reader.value(reader.root) if isinstance(reader.root, ScalarNode) else reader.as_written(reader.root)
+    except NotYaml:
         return text

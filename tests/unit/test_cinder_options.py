@@ -201,6 +201,13 @@ def test_a_private_file_of_secrets_is_read(secrets: Path) -> None:
     assert options.read_secrets(secrets) == {"san_password": CANARY}
 
 
+def test_secrets_are_what_was_written(secrets: Path) -> None:
+    """F-B3: a password of digits reached the driver as another number."""
+    given = {"a": "0123456", "b": "12:30:45", "c": "2026-11-23", "d": "1_000", "e": "1e3", "f": "007", "g": "off"}
+    secrets.write_text("".join(f"{name}: {text}\n" for name, text in given.items()))
+    assert options.read_secrets(secrets) == given
+
+
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o610])
 def test_secrets_that_others_may_read_are_refused(secrets: Path, mode: int) -> None:
     secrets.chmod(mode)

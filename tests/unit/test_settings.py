@@ -104,6 +104,32 @@ def test_variables_of_others_do_no_harm() -> None:
     assert load("node", None, others).concurrency == 2
 
 
+def test_numbers_and_dates_are_what_was_written(write: Write) -> None:
+    """F-B3: YAML 1.1 made 8 of 010, and 45045 of 12:30:45."""
+    assert load("node", write("workers: 010\nnode: 2026-11-23\n"), {}).workers == 10
+    assert load("node", None, {"BRICKWORK_WORKERS": "010"}).workers == 10
+    given = (
+        "0123456",
+        "12:30:45",
+        "1_000",
+        "0x1F",
+        "1e3",
+        "2026-11-23",
+        "True",
+        "~x",
+        "yes",
+        "007",
+        "1.10",
+        ".inf",
+        "0o17",
+    )
+    options = "".join(f"      o{number}: {text}\n" for number, text in enumerate(given))
+    path = write(f"backends:\n  a:\n    driver: x\n    options:\n{options}      many: [010, {{a: 1_0}}]\n")
+    got = dict(load("controller", path, {}).backends["a"].options)
+    assert got.pop("many") == ["010", {"a": "1_0"}]
+    assert tuple(got.values()) == given
+
+
 def test_yaml_anchors_and_merges_work(write: Write) -> None:
     text = f"backends:\n  a: &a {{driver: {LVM}, concurrency: 2}}\n  b: {{<<: *a, concurrency: 3}}\n"
     settings = load("controller", write(text), {})
@@ -169,7 +195,17 @@ def test_all_faults_are_told_at_once_with_their_lines(write: Write) -> None:
     ("text", "told"),
     [
         ("workers: 1\nworkers: 2\n", "2: workers: stands here a second time; keep one"),
-        ("no: 1\n", "1: no: YAML takes this name for False; put it in quotes"),
+        ("false: 1\n", "1: false: YAML takes this name for False; put it in quotes"),
+        (
+            "workers: 0x10\n",
+            "1: workers: 0x10 is no plain decimal number (it would be read as 16); write it so, or quote",
+        ),
+        (
+            "workers: 1_0\n",
+            "1: workers: 1_0 is no plain decimal number (it would be read as 10); write it so, or quote",
+        ),
+        ("lease_ttl_s: 0:30\n", "1: lease_ttl_s: must be a whole number, as in 8. Given was text (0:30)"),
+        ("node: 007\n", "1: node: must be text: put it in quotes. Given was a whole number (7)"),
         ("- a\n", " must be a mapping, as in `log: {level: info}`"),
         ("a: [\n", "2: not YAML: expected the node content, but found '<stream end>'"),
         ("a: !!python/name:os.system x\n", "1: not YAML: could not determine a constructor for the tag"),

@@ -17,12 +17,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from cinder.volume import configuration
 from oslo_config import cfg
 from oslo_config import types as cfg_types
 
-from reconciler.adapters.cinder import catalog, former_options
+from reconciler.adapters.cinder import catalog, former_options, written
 from reconciler.runtime.ports import Terminal
 
 Options = Mapping[str, cfg.Opt]
@@ -124,11 +123,14 @@ def read_secrets(path: Path) -> dict[str, Any]:
         mode = path.stat().st_mode
         if mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise Terminal(f"{path} can be read by others ({stat.filemode(mode)}): chmod 600 {path}")
-        content = yaml.safe_load(path.read_text())
+        content = written.read(path.read_text())
     except OSError as error:
         raise Terminal(f"{path} cannot be read: {error.strerror}") from error
-    except yaml.YAMLError:
-        raise Terminal(f"{path} is not YAML") from None  # its text would be part of the error
+    except UnicodeDecodeError:
+        raise Terminal(f"{path} is not UTF-8") from None
+    except written.NotYaml as error:  # whose text may quote a secret
+        line = f": line {error.line}" if error.line else ""
+        raise Terminal(f"{path}{line}: this is not YAML") from None
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         raise Terminal(f"{path} must hold a mapping of options")
     return content
