@@ -23,7 +23,7 @@ from daemons.redaction import holds_secret
 from daemons.settings_faults import SettingsError, explain
 from daemons.settings_parts import AbsolutePath, Etcd, Http, Log, Mass, Seconds, Section, exposure
 from daemons.settings_source import Kind, Source, read
-from reconciler.adapters.brick.settings import ConnectorSettings
+from reconciler.adapters.brick.settings import ConnectorSettings, Protocol
 from reconciler.adapters.brick.settings import Deadlines as HostDeadlines
 from reconciler.adapters.cinder.backend import BackendSettings
 from reconciler.adapters.cinder.backend import Deadlines as BackendDeadlines
@@ -165,6 +165,11 @@ class NodeSettings(CommonSettings):
     they share sessions with us."""
     mount_point_base: AbsolutePath = _connectors("mount_point_base")
     """Under which shares (NFS and its like) are mounted. Only what is mounted there is ever unmounted."""
+    protocols: tuple[Protocol, ...] = _connectors("protocols")
+    """Which kinds of connections this node makes: iscsi, iser, fibre_channel, nvmeof, nvme, rbd, nfs, glusterfs, quobyte; and local
+    and gpfs, which are files of this host itself, and have to be asked for."""
+    local_folders: tuple[AbsolutePath, ...] = _connectors("local_folders")
+    """For `local` and `gpfs`: where the files of volumes may lie. Of any other file no volume is made, whoever asks for it."""
     concurrency: Annotated[int, Field(ge=1, le=64)] = _connectors("concurrency")
     """How many calls os-brick does at once. It does one connect or disconnect of iSCSI, FC and NVMe at a time by itself."""
     deadlines_s: HostDeadlines = HostDeadlines()

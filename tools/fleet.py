@@ -15,10 +15,11 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, get_args
 
 import yaml
 
+from reconciler.adapters.brick.settings import Protocol
 from reconciler.adapters.child import end_survivors
 from reconciler.adapters.etcd.embedded import EmbeddedEtcd, find_binary
 from reconciler.adapters.etcd.settings import EtcdSettings
@@ -177,6 +178,8 @@ class Fleet:
             "mount_link_folder": str(place / "volumes"),
             "lock_path": str(self.folder / "locks"),
             "mount_point_base": str(place / "mnt"),
+            "protocols": list(get_args(Protocol)),
+            "local_folders": [str(self.files)],
             **(settings or {}),
         }
         return self._start(name, "brickwork-node", own, under)

@@ -32,6 +32,8 @@ def settings(folder: Path, node: str = "n1", **more: object) -> ConnectorSetting
         "link_folder": home / "links",
         "lock_path": folder / "locks",
         "mount_point_base": home / "mounts",
+        "protocols": ("local", "nfs", "glusterfs", "iscsi"),
+        "local_folders": (folder,),
     }
     return ConnectorSettings.model_validate(values | more)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from reconciler.adapters.brick import block, files, inquiry, locate, paths, sysfs, ways
+from reconciler.adapters.brick import block, conn_info, files, inquiry, locate, paths, sysfs, ways
 from reconciler.adapters.brick.block import Block
 from reconciler.adapters.brick.files import Files
 from reconciler.adapters.brick.inquiry import Ask
@@ -60,6 +60,7 @@ class Host:
         brick: OsBrick | None = None,
         ask: Ask = inquiry.page_83,
     ) -> None:
+        self._settings = settings
         self._roots = roots or Roots()
         self._brick = brick or OsBrick(settings)
         self._links = Links(settings.link_folder, settings.owner, self._roots.dev, settings.mount_link_folder)
@@ -79,6 +80,7 @@ class Host:
         if self._noop.takes(target):
             return self._noop.connect(target)
         way = self._way(target)
+        target = conn_info.checked(target, self._settings)
         self._links.check(target.volume)
         with self._no_link_unless_verified(target):
             self._neighbours.check_promise(target)
@@ -107,6 +109,7 @@ class Host:
 
     def add_paths(self, target: Target, details: Details | None) -> Device:
         """More paths to a device that is here, is the promised one, and is perhaps in use."""
+        target = conn_info.checked(target, self._settings)
         way = self._way(target)
         found = way.find(target, details)
         if found is None:
@@ -124,6 +127,7 @@ class Host:
         found = way.find(target, details)
         if found is None:
             raise Retryable(f"no device of volume {target.volume} is on this host")
+        target = conn_info.checked(target, self._settings)
         way.extend(target, found)
         with self._no_link_unless_verified(target):
             device = self._device(way, replace(target, size_bytes=None, least_bytes=None), found, connecting=False)

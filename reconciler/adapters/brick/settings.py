@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
 Seconds = Annotated[float, Field(gt=0)]
+Protocol = Literal[
+    "iscsi", "iser", "fibre_channel", "nvmeof", "nvme", "rbd", "nfs", "glusterfs", "quobyte", "local", "gpfs"
+]
+LOCAL = ("local", "gpfs")
+"""Files of this host itself."""
 
 
 class Deadlines(BaseModel):
@@ -53,6 +58,10 @@ class ConnectorSettings(BaseModel):
     they share sessions with us."""
     mount_point_base: Path = Path("/var/lib/brickwork/mounts")
     """Under which shares (NFS and its like) are mounted. Only what is mounted there is ever unmounted."""
+    protocols: tuple[Protocol, ...] = tuple(each for each in get_args(Protocol) if each not in LOCAL)
+    """Which kinds of connections this node makes. `local` and `gpfs` are files of this host itself, and have to be asked for."""
+    local_folders: tuple[Path, ...] = ()
+    """For `local` and `gpfs`: where the files of volumes may lie. Of any other file no volume is made, whoever asks for it."""
     concurrency: Annotated[int, Field(ge=1, le=64)] = 8
     """How many calls the worker does at once. os-brick itself does one connect or disconnect of iSCSI, FC and NVMe at a time."""
     deadlines_s: Deadlines = Deadlines()
