@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from difflib import get_close_matches
 
 import click
 
@@ -15,7 +16,7 @@ from client.manifests import Wish, read, tell_unwished
 from client.session import Session
 from client.writing import Change, label, outcome, write
 from schema.keys import Family, Key
-from schema.models import NodeSpec
+from schema.models import AttachmentSpec, NodeSpec, VolumeSpec, VolumeStatus
 
 
 @click.command()
@@ -46,7 +47,12 @@ def apply(session: Session, files: tuple[str, ...], yes: bool) -> None:
     write(session.store, known, [Change(wish.key, wish.spec) for wish, word in outcomes if word != "unchanged"])
     for wish, word in outcomes:
         click.echo(f"{label(wish.key)} {word}")
-    for hint in hints(reader, wishes):
+    tell_hints(session, reader, wishes)
+
+
+def tell_hints(session: Session, reader: Reader, wishes: Iterable[Wish]) -> None:
+    """What the wishes will wait for, or be refused for, as far as can be seen now."""
+    for hint in filter(None, (*hints(reader, list(wishes)), session.deserted())):
         click.echo(hint, err=True)
 
 
@@ -89,23 +95,77 @@ def _ask(session: Session, reader: Reader, known: Known, wishes: Iterable[Wish],
         agree(session, f"Detach {', '.join(going)}?", yes=yes)
 
 
-def hints(reader: Reader, wishes: Iterable[Wish]) -> list[str]:
-    """What an attachment will wait for, as far as can be seen now. Allowed: wishes may come in any order."""
+def hints(reader: Reader, wishes: list[Wish]) -> list[str]:
+    """All wishes are allowed: they may come in any order, and the controller answers them."""
+    return [*_about_volumes(reader, wishes), *_about_attachments(reader, wishes)]
+
+
+def _about_volumes(reader: Reader, wishes: list[Wish]) -> list[str]:
+    """What of a volume the controller will refuse: it is where it is, and no smaller than it is."""
+    specs = {wish.key.names[0]: wish.spec for wish in wishes if isinstance(wish.spec, VolumeSpec)}
+    if not specs:
+        return []
+    known = reader.together(Key(Family.VOLUME, (name,)) for name in specs)
+    backends = facts.names(reader.families(Family.BACKEND), Family.BACKEND)
+    found = []
+    for name, spec in sorted(specs.items()):
+        status = known.value(Key(Family.VOLUME, (name,)), VolumeStatus)
+        if isinstance(status, VolumeStatus) and status.backend != spec.backend:
+            found.append(
+                f"hint: volume {name} is on backend {status.backend} and does not move; this wish will be refused"
+            )
+        elif backends and spec.backend not in backends:
+            near = get_close_matches(spec.backend, backends, n=1)
+            meant = f"; did you mean {near[0]}?" if near else f" (there are: {', '.join(backends)})"
+            found.append(f"hint: no controller has told of backend {spec.backend}{meant}")
+        elif isinstance(status, VolumeStatus) and (spec.size_gib or status.size_gib) < status.size_gib:
+            found.append(
+                f"hint: volume {name} has {status.size_gib} GiB and does not shrink; this wish will be refused"
+            )
+    return found
+
+
+def _about_attachments(reader: Reader, wishes: list[Wish]) -> list[str]:
+    """What an attachment will wait for."""
     attached = [wish.key.names for wish in wishes if wish.key.family is Family.DESIRED_ATTACHMENT]
     volumes = {Key(Family.DESIRED_VOLUME, (volume,)) for _, volume in attached}
     known = reader.together(volumes)
-    found = _missing(known, volumes, "volume {} is not wished for yet: its attachments wait for it")
+    known_volumes = facts.names(reader.families(Family.DESIRED_VOLUME), Family.DESIRED_VOLUME) if attached else []
+    found = _missing(known, volumes, "volume {} is not wished for yet: its attachments wait for it", known_volumes)
+    found += _modes(reader, wishes)
     return found + unpublished(reader, (node for node, _ in attached))
 
 
 def unpublished(reader: Reader, nodes: Iterable[str]) -> list[str]:
     """A hint for each node whose daemon has not told of it yet."""
     keys = {Key(Family.NODE, (node,)) for node in nodes}
-    return _missing(
-        reader.together(keys), keys, "node {} has not published itself yet: is brickwork-node running there?"
-    )
+    known = reader.together(keys)
+    absent = any(known.see(key) is None for key in keys)
+    published = facts.names(reader.families(Family.NODE), Family.NODE) if absent else []
+    return _missing(known, keys, "node {} has not published itself yet: is brickwork-node running there?", published)
 
 
-def _missing(known: Known, keys: Iterable[Key], text: str) -> list[str]:
-    absent = (key for key in keys if key.family not in known.denied and known.see(key) is None)
-    return sorted(f"hint: {text.format(key.names[0])}" for key in absent)
+def _missing(known: Known, keys: Iterable[Key], text: str, present: list[str]) -> list[str]:
+    absent = sorted(key.names[0] for key in keys if key.family not in known.denied and known.see(key) is None)
+    return [f"hint: {text.format(name)}{_or(name, present)}" for name in absent]
+
+
+def _or(name: str, present: list[str]) -> str:
+    near = get_close_matches(name, present, n=1)
+    return f" Or did you mean {near[0]}?" if near else ""
+
+
+def _modes(reader: Reader, wishes: list[Wish]) -> list[str]:
+    """A mode is not changed under a device in use."""
+    specs = {wish.key.names: wish.spec for wish in wishes if isinstance(wish.spec, AttachmentSpec)}
+    known = reader.together(Key(Family.VOLUME, (volume,)) for _, volume in specs)
+    found = []
+    for (node, volume), spec in sorted(specs.items()):
+        status = known.value(Key(Family.VOLUME, (volume,)), VolumeStatus)
+        for holder in status.holders if isinstance(status, VolumeStatus) else ():
+            if holder.node == node and holder.mode != spec.mode:
+                found.append(
+                    f"hint: {node}/{volume} is attached as {holder.mode} and stays so; for {spec.mode} detach it, wait, and "
+                    "attach it again"
+                )
+    return found

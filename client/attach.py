@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from client import confirming
-from client.apply import hints
+from client.apply import tell_hints
 from client.exits import Conflict, Misuse
 from client.facts import PAIR_FAMILIES, attachment, pairs, read_attachment
 from client.known import Reader
@@ -57,8 +57,7 @@ def attach(
     click.echo(f"{label(key)} {word}")
     if before is not None and mode is None and spec.mode != AttachmentSpec().mode:
         click.echo(f"note: it was wished for as {spec.mode} already, and that stays", err=True)
-    for hint in hints(reader, [Wish(key, spec, "")]):
-        click.echo(hint, err=True)
+    tell_hints(session, reader, [Wish(key, spec, "")])
 
 
 def _merged(

@@ -23,7 +23,7 @@ def cordon(session: Session, node: str, label: str, reason: str | None) -> None:
     taken back.
     """
     node_labels.put(session, "cordons", node, label, reason, "cordoned")
-    for hint in unpublished(Reader(session.store, session.keyspace), [node]):
+    for hint in filter(None, (*unpublished(Reader(session.store, session.keyspace), [node]), session.deserted())):
         click.echo(hint, err=True)
 
 

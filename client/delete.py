@@ -85,7 +85,9 @@ def delete(session: Session, objects: tuple[str, ...], files: tuple[str, ...], y
     for key in waiting:
         click.echo(f"{label(key)} confirmed: its data is deleted")
     missing = [key for key in dict.fromkeys(wanted) if key not in (*present, *waiting)]
-    _tell_missing(reader, [key for key in missing if files or not _tell_what_is_left(reader, key)], strict=not files)
+    _tell_missing(
+        session, reader, [key for key in missing if files or not _tell_what_is_left(reader, key)], strict=not files
+    )
 
 
 def _waits(known: Known, key: Key) -> bool:
@@ -160,7 +162,7 @@ def _tell_what_is_left(reader: Reader, key: Key) -> bool:
     return not gone
 
 
-def _tell_missing(reader: Reader, missing: list[Key], *, strict: bool) -> None:
+def _tell_missing(session: Session, reader: Reader, missing: list[Key], *, strict: bool) -> None:
     """By name, what is not there is an error; by manifest, it is as wished."""
     if not missing:
         return
@@ -172,4 +174,6 @@ def _tell_missing(reader: Reader, missing: list[Key], *, strict: bool) -> None:
         present = ("/".join(each.names) for each in reader.families(key.family).keys(key.family))
         meant = Ref(label(key).split("/")[0], key.names)
         click.echo(f"Error: {not_found(meant, present).message}", err=True)
+    if note := session.deserted():
+        click.echo(note, err=True)
     click.get_current_context().exit(int(Exit.NOT_FOUND))

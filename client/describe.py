@@ -31,9 +31,10 @@ def describe(session: Session, object_: tuple[str, ...]) -> None:
     brickctl describe node web-1
     brickctl describe backend lvm
     """
+    wanted = refs(object_)
     reader = Reader(session.store, session.keyspace)
     now = session.clock.wall()
-    for index, meant in enumerate(refs(object_)):
+    for index, meant in enumerate(wanted):
         found = get.find(reader, meant)
         if index:
             click.echo()

@@ -131,11 +131,14 @@ class _Drain:
             raise Conflict(f"node/{self.node}: the drain {self.label} was taken back meanwhile (brickctl get nodes)")
 
     def _tell(self, rows: list[AttachmentSummary]) -> None:
-        """For whoever looks on: how many are left, and which of them are stuck."""
+        """For whoever looks on: how many are left, and which of them wait for somebody to act.
+
+        What failed on the way up has nothing to do with the way down: it is told at the end, where it is still there then.
+        """
         if len(rows) != len(self.told):
             click.echo(f"node/{self.node}: {_count(rows)} left", err=True)
         for row in rows:
-            if row.state in (State.BLOCKED, State.FAILED) and self.told.get(row.volume) != row.state:
+            if row.state is State.BLOCKED and self.told.get(row.volume) != row.state:
                 click.echo(f"attachment/{self.node}/{row.volume}: {row.state} ({row.message})", err=True)
         self.told = {row.volume: row.state for row in rows}
 

@@ -174,6 +174,7 @@ def volume_keys(name: str) -> list[Key]:
 
 def node(known: Known, name: str) -> NodeSummary:
     wish = Key(Family.DESIRED_NODE, (name,))
+    left = left_on(known, name)
     return summarise_node(
         NodeFacts(
             node=name,
@@ -183,9 +184,10 @@ def node(known: Known, name: str) -> NodeSummary:
             alive=known.value(Key(Family.ALIVE, (name,)), Alive),
             verdict=known.value(Key(Family.VERDICT_NODE, (name,)), Verdict),
             fences=tuple(fences(known, name)),
-            volumes=tuple(sorted({key.names[1] for key in known.below(name, *PAIR_FAMILIES)})),
+            volumes=left,
+            wished=tuple(sorted(key.names[1] for key in known.below(name, Family.DESIRED_ATTACHMENT))),
             paused=sum(1 for key in known.below(name, Family.ATTACHMENT) if says(known, key, DETACHES_PAUSED)),
-            left=left_on(known, name),
+            left=left,
         )
     )
 

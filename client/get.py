@@ -60,13 +60,26 @@ def get(session: Session, kind: str, words: tuple[str, ...], node: str | None, v
         known, found = attachments(reader, node, volume) if kind == "attachment" else everything(reader, kind)
         reader.more(known, Family.VERDICT_UNPARSABLE)
         _tell_oddities(known)
+    if not found:
+        _must_be_known(reader, node, volume)
     if not found and form in ("table", "wide"):
         click.echo(f"no {kind}s", err=True)
+        if note := session.deserted():
+            click.echo(note, err=True)
         return
     now = session.clock.wall()
     output.show(
         form, [each.shape for each in found], single=meant is not None, table=lambda wide: table(kind, found, wide, now)
     )
+
+
+def _must_be_known(reader: Reader, node: str | None, volume: str | None) -> None:
+    """Raises NotFound for a node or volume that no key speaks of: a typo is no empty node."""
+    if node is not None and node not in (nodes := facts.names(reader.families(*facts.NODE_NAMING), *facts.NODE_NAMING)):
+        raise not_found(Ref("node", (node,)), nodes)
+    families = (Family.DESIRED_VOLUME, Family.VOLUME)
+    if volume is not None and volume not in (volumes := facts.names(reader.families(*families), *families)):
+        raise not_found(Ref("volume", (volume,)), volumes)
 
 
 def _named(kind: str, words: tuple[str, ...]) -> Ref | None:
@@ -231,6 +244,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("NAME", _of("node")),
         *_STATE,
         Column("VOLUMES", lambda told, _now: len(getattr(told, "volumes", ()))),
+        Column("WISHED", lambda told, _now: len(getattr(told, "wished", ())), wide=True),
         Column("BOOT", _of("boot"), wide=True),
         Column("VERSION", lambda told, _now: getattr(told, "versions", {}).get("brickwork", ""), wide=True),
         _WAITS,

@@ -6,13 +6,14 @@ import errno
 import os
 import sys
 from contextlib import suppress
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
-from client.exits import Exit, Misuse, Unreachable
+from client.exits import Exit, Misuse, NotFound, Unreachable
 from client.streams import shown_streams
 
 COMMANDS: dict[str, str] = {
@@ -49,6 +50,19 @@ class Commands(click.Group):
         command: click.Command = getattr(module, cmd_name)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = get_close_matches(args[0], COMMANDS, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise click.UsageError(f"No such command '{args[0]}'.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def _tell_deserted(self, ctx: click.Context) -> None:
+        if ctx.obj is not None and (note := ctx.obj.deserted()):
+            click.echo(note, err=True)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
@@ -67,6 +81,9 @@ class Commands(click.Group):
             ctx.exit(130)
         except BrokenPipeError as error:
             _leave(error)  # before click takes it for code 1
+        except NotFound:
+            self._tell_deserted(ctx)
+            raise
         except UnknownOutcome as error:
             raise Unreachable(f"{error}; it may or may not have been written: run the same command again") from None
         except TooLarge as error:

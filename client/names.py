@@ -35,7 +35,9 @@ def kind_of(word: str, allowed: tuple[str, ...] = KINDS) -> str:
     """`volumes`, `volume` or `vol` to `volume`."""
     kind = _single(word)
     if kind not in allowed:
-        raise Misuse(f"{word!r} is no kind of object here; write one of {', '.join(allowed)}")
+        near = get_close_matches(kind, allowed, n=1)
+        hint = f" did you mean {near[0]}?" if near else ""
+        raise Misuse(f"{word!r} is no kind of object here;{hint} write one of {', '.join(allowed)}")
     return kind
 
 

@@ -114,28 +114,19 @@ COLOURS = {
 
 
 def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Aligned columns without a frame. Only a terminal gets colour and folded cells."""
+    """Aligned columns without a frame, a line for each row: a line that is too long is the terminal's to wrap, so that what is
+    copied from it is whole. Only a terminal gets colour."""
     cells = [[one_line(cell) or "-" for cell in row] for row in rows]
-    if sys.stdout.isatty():
-        print_for_people(heads, cells)
-        return
     widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
     for row in (heads, *cells):
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        padded = [cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=False)] + [row[-1]]
+        click.echo("  ".join(_coloured(cell, bold=row is heads) for cell in padded), file=trusted_stdout())
 
 
-def print_for_people(heads: Sequence[str], rows: list[list[str]]) -> None:
-    """With colour; what does not fit is folded, nothing is cut."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for head in heads:
-        table.add_column(head, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in row))
-    Console(highlight=False, file=trusted_stdout()).print(table)
+def _coloured(cell: str, *, bold: bool) -> str:
+    """`echo` takes it off again where nobody sees it."""
+    colour = None if bold else COLOURS.get(cell.rstrip())
+    return click.style(cell, fg=colour, bold=bold or None) if bold or colour else cell
 
 
 def one_line(text: str) -> str:

@@ -12,7 +12,7 @@ from client.exits import Misuse, Unreachable
 from client.settings import Settings
 from reconciler.adapters.clock import SystemClock
 from reconciler.runtime.ports import Clock, Denied, Store, Unavailable
-from schema.keys import Keyspace
+from schema.keys import Family, Keyspace
 
 
 def _somebody_is_there() -> bool:
@@ -42,6 +42,16 @@ class Session:
         if self.given_store is None:
             self.given_store, self.is_full, self._end = dial(self.settings, self.interactive)
         return self.given_store
+
+    def deserted(self) -> str:
+        """A note where no daemon has ever written below the prefix: then it is a wrong one, or all is very new."""
+        for family in (Family.BACKEND, Family.LEADER, Family.NODE):
+            try:
+                if self.store.list(self.keyspace.folder(family)).items:
+                    return ""
+            except Denied:
+                return ""
+        return f"note: no daemon has written anything below {self.settings.prefix}: is the prefix right (--prefix)?"
 
     def close(self) -> None:
         """Hang up, if this session dialled."""

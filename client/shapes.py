@@ -33,7 +33,7 @@ def volume(told: VolumeSummary, spec: object) -> Shape:
 
 
 def node(told: NodeSummary, spec: object, record: object) -> Shape:
-    status = _status(told, "boot", "versions", "multipath", "fences", "volumes", "left")
+    status = _status(told, "boot", "versions", "multipath", "fences", "volumes", "wished", "left")
     status["connector"] = identifiers(record)
     return {"kind": "Node", "name": told.node, **_wish(spec, told.generation, status)}
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 import click
 
-from client import facts, get
+from client import facts, get, shapes
 from client.exits import Blocked, Failure, Misuse, TimedOut, Unmet
 from client.known import Reader
 from client.names import Ref, not_found, refs
@@ -64,12 +65,12 @@ def wait(session: Session, objects: tuple[str, ...], goal: str, timeout: float) 
     try:
         while True:
             stands = {each: look(reader, each) for each in waiting}
-            _tell_changes(session, seen, stands)
+            _tell_changes(session, seen, {each: stand for each, stand in stands.items() if not met.holds(stand)})
             for each, stand in stands.items():
                 if met.holds(stand):
                     click.echo(f"{each} {goal}")
                 elif met.needs_object and stand.state in GONE:
-                    raise not_found(each, [])
+                    raise not_found(each, _present(reader, each))
             waiting = [each for each, stand in stands.items() if not met.holds(stand)]
             if not waiting:
                 return
@@ -77,6 +78,11 @@ def wait(session: Session, objects: tuple[str, ...], goal: str, timeout: float) 
                 raise _unmet([(each, stands[each]) for each in waiting], goal, timeout)
     finally:
         watching.end()
+
+
+def _present(reader: Reader, meant: Ref) -> list[str]:
+    """What there is of the kind, for the nearest name."""
+    return [shapes.name(found.shape).partition("/")[2] for found in get.everything(reader, meant.kind)[1]]
 
 
 # --- goals ---------------------------------------------------------------------------------------------------------------
@@ -144,7 +150,9 @@ class Goal:
             kind, _, status = text.removeprefix("condition=").partition("=")
             return _condition(kind, status or "True", {each.kind for each in meant})
         if text not in GOALS:
-            raise Misuse(f"--for={text}: write one of {', '.join(GOALS)}, condition=TYPE[=STATUS]")
+            near = get_close_matches(text, GOALS, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise Misuse(f"--for={text}: {hint}write one of {', '.join(GOALS)}, condition=TYPE[=STATUS]")
         kinds, holds = GOALS[text]
         wrong = [str(each) for each in meant if each.kind not in kinds]
         if wrong:
@@ -184,8 +192,10 @@ def _unmet(waiting: list[tuple[Ref, Stand]], goal: str, timeout: float) -> Failu
 
 
 def _tell_changes(session: Session, seen: dict[Ref, str], stands: dict[Ref, Stand]) -> None:
-    """For whoever looks on: every change of state."""
+    """For whoever looks on: how it stands, and each change of that."""
     for each, stand in stands.items():
-        if session.interactive() and seen.get(each, stand.state) != stand.state:
-            click.echo(f"{each}: {stand.state} ({stand.message or stand.reason})", err=True)
-        seen[each] = stand.state
+        on = f", waits for {stand.waits_for}" if stand.waits_for else ""
+        text = f"{each}: {stand.state}{on}: {stand.message or stand.reason}"
+        if session.interactive() and seen.get(each) != text:
+            click.echo(text, err=True)
+        seen[each] = text

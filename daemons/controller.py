@@ -37,7 +37,7 @@ from reconciler.runtime.lease import LeaseSession
 from reconciler.runtime.ports import Backend, Compare, Item, PortError
 from schema.codec import Malformed, decode
 from schema.keys import CLUSTER, VERDICT_OF, Family, Key, Keyspace, Unparsable
-from schema.models import Leader, NodeRecord
+from schema.models import Condition, Leader, NodeRecord
 
 PROGRAM = "brickwork-controller"
 SURVIVORS_S = 60.0
@@ -87,9 +87,15 @@ class ControllerDaemon:
             mint_uid=lambda: str(uuid.UUID(int=shell.rng.getrandbits(128), version=4)),
             failpoint=shell.failpoint,
             observe_step=shell.observe_step,
+            refused=_tell_refused,
         )
         self._strays = StrayReconciler(
-            store=shell.store, cache=shell.cache, keyspace=keyspace, clock=shell.clock, guard=self._cluster_guard
+            store=shell.store,
+            cache=shell.cache,
+            keyspace=keyspace,
+            clock=shell.clock,
+            guard=self._cluster_guard,
+            refused=_tell_refused,
         )
         times = WishTimes(shell.cache, keyspace, shell.clock, shell.telemetry)
         shell.telemetry.watch_oldest_unsettled("volumes", times.oldest_s)
@@ -242,6 +248,12 @@ class ControllerDaemon:
         keyspace = self._shell.keyspace
         for item in self._shell.cache.prefix(keyspace.prefix):
             self._look_at(item.key, keyspace.parse(item.key))
+
+
+def _tell_refused(key: Key, condition: Condition) -> None:
+    """A wish that can't be taken as it stands, once; its verdict has the same words."""
+    fields = dict(zip(key.family.names, key.names, strict=True))
+    _log.warning("a wish can't be met as it stands", reason=condition.reason, why=condition.message, **fields)
 
 
 class _Later:

@@ -62,7 +62,8 @@ def why_not(error: PortError, status: AttachmentStatus, now: str) -> Condition:
         reason = "DisconnectFailed" if detaching else "ConnectFailed"
     kind = "Verified" if isinstance(error, _NAMED) else "Released" if detaching else "Connected"
     kind = "Resized" if isinstance(error, ExtendFailed) else kind
-    message = f"{error} ({several(error.holders)})" if isinstance(error, Busy) and error.holders else str(error)
+    holders = [each for each in error.holders if each not in str(error)] if isinstance(error, Busy) else []
+    message = f"{error} ({several(holders)})" if holders else str(error)
     since = next((c.since for c in status.conditions if (c.type, c.reason) == (kind, reason)), now)
     return Condition(
         type=kind, status="False", reason=reason, message=message, since=since, observed_generation=status.generation

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from reconciler.controllers.snapshot import Snapshot, Writer, stored
-from reconciler.controllers.verdicts import Remarks, rfc3339, verdict_changes
+from reconciler.controllers.verdicts import Remarks, refusals, rfc3339, verdict_changes
 from reconciler.runtime.cache import Cache
 from reconciler.runtime.controller import Done, Result
 from reconciler.runtime.ports import Clock, Compare, Delete, Put, Store
@@ -21,8 +21,16 @@ class StrayReconciler:
     """Reconciles full key paths: those below `desired/` that do not parse, and `desired/nodes/<node>`."""
 
     def __init__(
-        self, *, store: Store, cache: Cache, keyspace: Keyspace, clock: Clock, guard: Callable[[], Compare | None]
+        self,
+        *,
+        store: Store,
+        cache: Cache,
+        keyspace: Keyspace,
+        clock: Clock,
+        guard: Callable[[], Compare | None],
+        refused: Callable[[Key, Condition], None] = lambda _key, _condition: None,
     ) -> None:
+        self._refused = refused
         self._store = store
         self._cache = cache
         self._keyspace = keyspace
@@ -49,6 +57,8 @@ class StrayReconciler:
         puts, deletes = verdict_changes(snapshot, [key], remarks, rfc3339(self._clock.wall()))
         if puts or deletes:
             self._writer.commit(snapshot, [each for each, _ in puts] + deletes, puts, deletes, (guard,))
+            for each, condition in refusals(puts, snapshot):
+                self._refused(each, condition)
 
     def _answer_unparsable(self, stray: Unparsable, guard: Compare) -> None:
         """The verdict's name is made of the path, so it is written as a path too."""
@@ -72,6 +82,7 @@ class StrayReconciler:
             observed_generation=item.mod_revision,
         )
         self._transact(compares, Put(answer, stored(Verdict(generation=item.mod_revision, conditions=(condition,)))))
+        self._refused(Key(Family.VERDICT_UNPARSABLE, (stray.path,)), condition)
 
     def _transact(self, compares: list[Compare], op: Put | Delete) -> None:
         result = self._store.txn(compares, (op,))

@@ -80,6 +80,16 @@ def verdict_changes(
     return puts, deletes
 
 
+def refusals(puts: Iterable[tuple[Key, BaseModel]], snapshot: Snapshot) -> Iterable[tuple[Key, Condition]]:
+    """What is new among the answers to wishes that can't be taken as they stand: (the wish's verdict, why). For logs."""
+    for key, verdict in puts:
+        present = snapshot.value(key, Verdict)
+        known = {(c.reason, c.message) for c in present.conditions} if present else set()
+        for condition in verdict.conditions if isinstance(verdict, Verdict) else ():
+            if condition.type == "Accepted" and (condition.reason, condition.message) not in known:
+                yield key, condition
+
+
 def _verdict(
     said: list[tuple[str, str, str]], generation: int, present: Verdict | None, now: str, next_try: str | None
 ) -> Verdict:

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from reconciler.controllers.keeper import Keeper
 from reconciler.controllers.snapshot import Conflict, Snapshot, Unanswered, Writer
 from reconciler.controllers.surroundings import Surroundings
-from reconciler.controllers.verdicts import Failure, remarks_of, rfc3339, user_key, verdict_changes
+from reconciler.controllers.verdicts import Failure, refusals, remarks_of, rfc3339, user_key, verdict_changes
 from reconciler.controllers.volume_steps import VolumeSteps
 from reconciler.core.mass import MassRule
 from reconciler.core.plan_volume import plan_volume
@@ -35,7 +35,7 @@ from reconciler.runtime.ports import (
     UnknownOutcome,
 )
 from schema.keys import Family, Key, Keyspace
-from schema.models import Record, VolumeSpec
+from schema.models import Condition, Record, VolumeSpec
 
 CREATION = (Do.CREATE, Do.EXTEND)
 """Steps whose terminal failure only a new wish can cure."""
@@ -66,6 +66,7 @@ class VolumeReconciler:
         mint_uid: Callable[[], str],
         failpoint: Callable[[str], None],
         observe_step: Callable[[str, Step, float, BaseException | None], None],
+        refused: Callable[[Key, Condition], None] = lambda _key, _condition: None,
     ) -> None:
         self._cache = cache
         self._keyspace = keyspace
@@ -76,6 +77,7 @@ class VolumeReconciler:
         self._surroundings = Surroundings(cache, keyspace, keepers, mass)
         self._steps = VolumeSteps(self._writer, mint_uid=mint_uid, failpoint=failpoint)
         self._observe_step = observe_step
+        self._refused = refused
         self._known: dict[str, _Known] = {}
 
     def reconcile(self, volume: str) -> Result:
@@ -198,6 +200,8 @@ class VolumeReconciler:
             touched: list[Key] = [key for key, _ in puts] + deletes
             bodies: list[tuple[Key, BaseModel]] = list(puts)
             self._writer.commit(snapshot, touched, bodies, deletes, (guard,))
+            for key, condition in refusals(puts, snapshot):
+                self._refused(key, condition)
         if view.record is None and view.spec is None and not known.failures:
             self._known.pop(volume, None)
         return Done()

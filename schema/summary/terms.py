@@ -119,7 +119,9 @@ class NodeFacts:
     fences: tuple[tuple[str, FenceStatement | Malformed], ...] = ()
     """(boot, statement)."""
     volumes: tuple[str, ...] = ()
-    """What the node claims or is wished to have."""
+    """What the node has, or may have: a holder entry, a claim or a status is there."""
+    wished: tuple[str, ...] = ()
+    """What it is wished to have."""
     paused: int = 0
     """Attachments that stay although their wishes are gone."""
     left: tuple[str, ...] = ()
@@ -200,6 +202,7 @@ class NodeSummary:
     multipath: bool | None
     """None: it never said."""
     volumes: tuple[str, ...]
+    wished: tuple[str, ...]
     left: tuple[str, ...]
     """While it is drained: what is not detached yet."""
     generation: int

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, MutableMapping, Sequence
+from typing import Any
+
 import pytest
+import structlog
 
 from schema.codec import encode
 from schema.keys import Family, Key
@@ -25,6 +29,14 @@ def attachment(fleet: Fleet, node: str, name: str) -> Act:
 
 def undone(fleet: Fleet) -> list[str]:
     return [each for each in fleet.audit.kinds() if each in ("disconnected", "unmapped", "unexported", "deleted")]
+
+
+@pytest.fixture
+def lines() -> Iterator[Sequence[MutableMapping[str, Any]]]:
+    """What the daemons log."""
+    with structlog.testing.capture_logs() as captured:
+        yield captured
+    structlog.reset_defaults()
 
 
 @pytest.mark.parametrize("jumps_s", [(YEAR_S,), (-YEAR_S,), (3600.0, -7200.0, 40 * YEAR_S, -80 * YEAR_S)])
@@ -140,4 +152,37 @@ def test_a_backend_that_is_forgotten_is_unknown_to_its_wishes_at_once() -> None:
         fleet.by_hand(fleet.keyspace.path(Family.DESIRED_VOLUME, "v"), None)
 
     result = Run(Scenario("tried", Shape(1, 1, 1), [], []), story=story).play()
+    assert not result.failure, f"{result.failure}\n{result.transcript(60)}"
+
+
+def test_a_wish_that_can_not_be_met_is_in_the_log_once(lines: Sequence[MutableMapping[str, Any]]) -> None:
+    """F-C14: whatever key it is; and again only when its fault is another."""
+
+    def story(run: Run) -> None:
+        fleet = run.fleet
+        path = fleet.keyspace.path
+        bad = {
+            path(Family.DESIRED_ATTACHMENT, "n1", "v"): b'{"mode": "sideways"}',
+            path(Family.DESIRED_VOLUME, "w"): b"{",
+            path(Family.DESIRED_NODE, "n1"): b"[]",
+            f"{fleet.keyspace.prefix}desired/volume/x": b"{}",
+        }
+        for key, value in bad.items():
+            fleet.by_hand(key, value)
+        run.let_pass(150.0)
+        told = [line for line in lines if line["event"] == "a wish can't be met as it stands"]
+        assert sorted((line.get("node", ""), line.get("volume", ""), line["reason"]) for line in told) == [
+            ("", "", "UnparsableKey"),
+            ("", "w", "Malformed"),
+            ("n1", "", "Malformed"),
+            ("n1", "v", "Malformed"),
+        ]
+        assert {line["log_level"] for line in told} == {"warning"}
+        fleet.by_hand(path(Family.DESIRED_VOLUME, "w"), b'{"backend": "array1", "size": 1}')
+        run.let_pass(10.0)
+        assert any(line.get("volume") == "w" and "size" in line["why"] for line in lines if "why" in line)
+        for key in bad:
+            fleet.by_hand(key, None)
+
+    result = Run(Scenario("malformed", Shape(1, 1, 1), [], []), story=story).play()
     assert not result.failure, f"{result.failure}\n{result.transcript(60)}"

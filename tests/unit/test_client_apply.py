@@ -278,3 +278,28 @@ def test_very_many_objects_are_written_in_batches() -> None:
     documents = [{"kind": "Volume", "name": f"v{n}", "spec": {"backend": "lvm", "size_gib": 1}} for n in range(250)]
     assert world.ok("apply", "-f", "-", stdin=json.dumps(documents)).count("created") == 250
     assert world.etcd.writes == 3
+
+
+def test_hints_for_what_will_be_refused() -> None:
+    """F-C7: an unknown backend, another one, a smaller size, another mode: stored all the same, and told."""
+    world = World()
+    world.attached()
+    world.backend("nvme")
+
+    def told(text: str) -> str:
+        result = world.run("apply", "-f", "-", stdin=text)
+        assert result.exit_code == 0
+        return result.stderr
+
+    volume = "kind: Volume\nname: {}\nspec: {{backend: {}, size_gib: {}}}\n"
+    assert told(volume.format("data", "lvm", 10)) == told(volume.format("data", "lvm", 20)) == ""
+    assert told(volume.format("new", "lvn", 1)) == "hint: no controller has told of backend lvn; did you mean lvm?\n"
+    assert "backend files (there are: lvm, nvme)" in told(volume.format("new", "files", 1))
+    assert "volume data is on backend lvm and does not move" in told(volume.format("data", "nvme", 10))
+    assert "volume data has 10 GiB and does not shrink" in told(volume.format("data", "lvm", 5))
+    ro = "kind: Attachment\nnode: web-1\nvolume: data\nspec: {mode: ro}\n"
+    assert "hint: web-1/data is attached as rw and stays so; for ro detach it" in told(ro)
+    typo = told("kind: Attachment\nnode: web1\nvolume: dta\n")
+    assert "Or did you mean web-1?" in typo
+    assert "Or did you mean data?" in typo
+    assert "Or did you mean web-1?" in world.run("cordon", "web1").stderr

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from schema.keys import Family
+from schema.models import AttachmentPhase, AttachmentStatus
 from tests.unit.client_world import KEYS, World
 
 
@@ -244,3 +245,29 @@ def test_a_manifest_says_the_same(world: World) -> None:
     shown = world.ok("get", "node", "web-1", "-o", "yaml")
     assert world.ok("apply", "-f", "-", stdin=shown) == "node/web-1 unchanged\n"
     assert "left:\n  - data" in shown
+
+
+def test_what_failed_on_the_way_up_is_not_told_on_the_way_down(world: World) -> None:
+    """F-C16: a drain that ends well says nothing of another attachment's Failed in between."""
+    world.wish("web-1", "logs", b'{"mode": "sideways"}')
+    world.put(
+        Family.ATTACHMENT,
+        ("web-1", "logs"),
+        AttachmentStatus(phase=AttachmentPhase.RELEASED, uid="u-1", epoch=8, boot="b1"),
+    )
+    world.later(2, lambda: detached(world))
+    world.later(4, lambda: world.delete(Family.ATTACHMENT, "web-1", "logs"))
+    result = world.run("drain", "web-1", "--yes")
+    assert result.exit_code == 0
+    assert "Failed" not in result.stderr
+
+
+def test_a_drained_node_has_no_volumes(world: World) -> None:
+    """F-C4: what it has is counted, not what is wished for; and nobody knows since when it is drained."""
+    assert world.ok("get", "nodes").splitlines()[1].split() == ["web-1", "Ready", "Ready", "60m", "1"]
+    world.ok("drain", "web-1", "--no-wait")
+    assert world.ok("get", "nodes").splitlines()[1].split() == ["web-1", "Draining", "Draining", "-", "1"]
+    detached(world)
+    world.available()
+    assert world.ok("get", "nodes").splitlines()[1].split() == ["web-1", "Drained", "Drained", "-", "0"]
+    assert "  wished:               data" in world.ok("describe", "node", "web-1")

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
 
 import pytest
 import yaml
 
-from client import output
 from schema.codec import encode
 from schema.keys import Family
 from schema.models import (
@@ -104,7 +111,10 @@ def test_jsonpath(world: World) -> None:
 def test_attachments_can_be_chosen(world: World) -> None:
     """By node, and by volume."""
     assert world.ok("get", "attachments", "--node", "web-2", "-o", "name") == "attachment/web-2/data\n"
+    world.volume("logs")
     assert world.ok("get", "attachments", "--volume", "logs", "-o", "name") == ""
+    world.node("web-3")
+    assert world.run("get", "attachments", "--node", "web-3").stderr == "no attachments\n"
     assert world.run("get", "volumes", "--node", "web-2").exit_code == 2
 
 
@@ -119,7 +129,38 @@ def test_what_is_not_there(world: World) -> None:
         result = world.run("get", kind, name)
         assert (result.exit_code, hint in result.stderr) == (4, True)
     empty = World().run("get", "volumes")
-    assert (empty.exit_code, empty.stderr) == (0, "no volumes\n")
+    assert (empty.exit_code, empty.stdout) == (0, "")
+    assert empty.stderr.startswith("no volumes\n")
+
+
+@pytest.mark.parametrize("form", ["table", "json", "name"])
+def test_a_typo_is_no_empty_node(world: World, form: str) -> None:
+    """F-C8: what no key speaks of is not found, with the nearest name."""
+    for option, name, hint in (("--node", "web2", "did you mean web-"), ("--volume", "dta", "did you mean data?")):
+        result = world.run("get", "attachments", option, name, "-o", form)
+        assert (result.exit_code, hint in result.stderr) == (4, True)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("get", "volumes"),
+        ("get", "volume", "data"),
+        ("explain", "data"),
+        ("wait", "volume", "data", "--for=available"),
+        ("delete", "volume", "data"),
+        ("cordon", "web-1"),
+        ("drain", "web-1"),
+        ("attach", "web-1", "data"),
+    ],
+)
+def test_a_prefix_where_nobody_writes_is_told(world: World, command: tuple[str, ...]) -> None:
+    """F-C9: a wrong prefix is no empty cluster; where a daemon has ever written, nothing is said."""
+    note = "note: no daemon has written anything below /brickwork/v1/: is the prefix right (--prefix)?"
+    assert World().run(*command).stderr.count(note) == 1
+    assert note not in world.run(*command[:1], "--help").stderr
+    world.delete(Family.ATTACHMENT, "web-1", "data")
+    assert note not in world.run(*command, "--timeout=0" if command[0] in ("wait", "drain") else "--help").stderr
 
 
 def test_keys_that_mean_nothing_are_told(world: World) -> None:
@@ -247,10 +288,30 @@ def test_a_nodes_record_is_kept_for_the_identifiers(world: World) -> None:
     assert "connector:            ip=10.0.0.1, wwpns=50, 51" in world.ok("describe", "node", "web-1")
 
 
-def test_on_a_terminal_long_cells_are_folded(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Nothing is cut off."""
-    monkeypatch.setenv("COLUMNS", "40")
-    output.print_for_people(["NAME", "WHY"], [["data", "because " * 20]])
-    assert capsys.readouterr().out.count("because") == 20
+@pytest.mark.parametrize("columns", [20, 40, 80])
+def test_a_row_is_one_line_on_a_terminal_too(world: World, columns: int) -> None:
+    """F-C6: however narrow, nothing is folded or cut: a path that is copied is whole."""
+    path = "/dev/brickwork/" + "long-" * 12 + "name"
+    world.said("Attached", path=path)
+    answer = on_a_terminal(columns, ["NAME", "PATH"], [["data", path], ["Attached", "because " * 20]])
+    lines = answer.splitlines()
+    assert len(lines) == 3
+    assert path in lines[1]
+    assert lines[2].count("because") == 20
+    assert "\x1b[32mAttached" in lines[2]
+
+
+def on_a_terminal(columns: int, heads: list[str], rows: list[list[str]]) -> str:
+    """What a terminal of that width is sent."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    program = f"from client.output import print_table\nprint_table({heads!r}, {rows!r})"
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": str(columns)}
+    subprocess.run([sys.executable, "-c", program], stdout=theirs, stderr=theirs, env=environment, check=True)
+    os.close(theirs)
+    answer = b""
+    with contextlib.suppress(OSError):  # the end of it
+        while more := os.read(ours, 65536):
+            answer += more
+    os.close(ours)
+    return answer.decode()

@@ -63,6 +63,24 @@ def test_an_unknown_command_is_misuse() -> None:
     assert (result.exit_code, "No such command 'destroy'" in result.output) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["atach", "web-1", "data"], "Did you mean attach?"),
+        (["descibe"], "Did you mean describe?"),
+        (["get", "volmes"], "did you mean volume?"),
+        (["get", "backed"], "did you mean backend?"),
+        (["delete", "attachement", "a/b"], "did you mean attachment?"),
+        (["wait", "vloume", "data", "--for=available"], "did you mean volume?"),
+        (["describe", "nodse", "a"], "did you mean node?"),
+    ],
+)
+def test_a_mistyped_word_has_a_nearest_one(words: list[str], hint: str) -> None:
+    """F-C8: commands and kinds."""
+    result = CliRunner().invoke(cli, words)
+    assert (result.exit_code, hint in result.output) == (2, True)
+
+
 def test_completion_is_clicks_own() -> None:
     """Subcommands and formats are completed."""
     environment = {

@@ -160,15 +160,23 @@ def test_a_narrow_role_can_wait_too(world: World) -> None:
 
 
 def test_somebody_looking_on_is_told(world: World) -> None:
-    """On a terminal every change of state is shown."""
+    """F-C17: on a terminal it says at once how it stands, and every change."""
     world.terminal = True
     world.later(1, lambda: world.said("Attaching", world.condition("Verified", "IdentityMismatch", "another disk")))
     world.later(2, lambda: world.said("Attached"))
     result = world.run(*ATTACHED)
-    assert (
-        result.stderr
-        == "attachment/web-1/data: Failed (another disk)\nattachment/web-1/data: Attached (attached to web-1)\n"
-    )
+    assert result.stderr.splitlines() == [
+        "attachment/web-1/data: Attaching, waits for node web-1: web-1 connects and verifies it",
+        "attachment/web-1/data: Failed, waits for operator: another disk",
+    ]
+    world.terminal = False
+    assert world.run(*ATTACHED).stderr == ""
+
+
+def test_there_is_a_nearest_name(world: World) -> None:
+    """F-C8: for what is waited for, and for the goal."""
+    assert "did you mean web-1/data?" in world.run("wait", "attachment", "web-1/dta", "--for=attached").stderr
+    assert "did you mean attached?" in world.run(*ATTACHED[:-1], "--for=atached").stderr
 
 
 @pytest.mark.parametrize("goal", ["attached", "condition=Ready"])
