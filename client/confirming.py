@@ -12,6 +12,7 @@ from client.facts import says
 from client.known import Known, Reader
 from client.writing import Change
 from reconciler.core.mass import DELETES_PAUSED, DETACHES_PAUSED, MassRule
+from reconciler.core.volume_wish import LAST_WISH_UNKNOWN
 from schema.codec import Malformed
 from schema.keys import Family, Key
 from schema.models import AttachmentStatus, Claim, DeletionSpec, NodeSpec, VolumeStatus
@@ -53,7 +54,16 @@ def deletions(reader: Reader, known: Known, volumes: list[str]) -> Iterator[Chan
 
 def deletion_waits(known: Known, volume: str) -> bool:
     """Whether the controller waits for a confirmation that the data of this volume goes."""
-    return bool(says(known, Key(Family.VERDICT_VOLUME, (volume,)), DELETES_PAUSED))
+    return any(
+        says(known, Key(Family.VERDICT_VOLUME, (volume,)), reason) for reason in (DELETES_PAUSED, LAST_WISH_UNKNOWN)
+    )
+
+
+def why_deletion_waits(known: Known, volume: str) -> str:
+    """What is known of the last wish, for who confirms."""
+    if says(known, Key(Family.VERDICT_VOLUME, (volume,)), LAST_WISH_UNKNOWN):
+        return "it isn't known what its last wish said"
+    return "its last wish said on_delete: delete"
 
 
 def _claims(reader: Reader, known: Known, node: str) -> dict[str, int]:

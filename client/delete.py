@@ -121,20 +121,20 @@ def fate(known: Known, volume: str) -> tuple[bool, str]:
     status = known.value(Key(Family.VOLUME, (volume,)), VolumeStatus)
     holders = [holder.node for holder in status.holders] if isinstance(status, VolumeStatus) else []
     if spec is None and confirming.deletion_waits(known, volume):
-        return (
-            True,
-            f"volume {volume}: no longer wished for; its data WILL BE DELETED (its last wish said on_delete: delete)",
-        )
+        why = confirming.why_deletion_waits(known, volume)
+        return True, f"volume {volume}: no longer wished for; its data WILL BE DELETED ({why})"
     once = f" once it is detached from {', '.join(holders)}" if holders else ""
     if spec is None or isinstance(spec, Malformed):
         return (
             True,
-            f"volume {volume}: its spec can't be read; the last one that could decides whether data is deleted{once}",
+            f"volume {volume}: its spec can't be read; unless on_delete: retain is noted, its data stays until somebody is asked",
         )
     size = status.size_gib if isinstance(status, VolumeStatus) else spec.size_gib
     what = f"volume {volume} ({size} GiB on {spec.backend})"
     if status is None and spec.on_delete == "retain":
         return False, f"{what}: no data is known of yet; if there is any, it is retained"
+    if isinstance(status, VolumeStatus) and not _is_noted(known, volume, status):
+        return spec.on_delete == "delete", f"{what}: {_not_noted(spec, status, volume, once)}"
     if spec.import_ is not None:
         return False, f"{what}: its data is retained, as of everything imported; wish for it again to take it back"
     if spec.on_delete == "delete":
@@ -160,6 +160,22 @@ def _tell_what_is_left(reader: Reader, key: Key) -> bool:
         for line in kept:
             click.echo(line, err=True)
     return not gone
+
+
+def _is_noted(known: Known, volume: str, status: VolumeStatus) -> bool:
+    """Whether a controller has noted what this very wish says. It notes none that it refuses."""
+    seen = known.see(Key(Family.DESIRED_VOLUME, (volume,)))
+    return seen is not None and status.generation == seen.mod_revision
+
+
+def _not_noted(spec: VolumeSpec, status: VolumeStatus, volume: str, once: str) -> str:
+    """What the wish says, and that no controller knows of it: nothing is promised on its behalf."""
+    what = f"its data WILL BE DELETED{once}" if spec.on_delete == "delete" else "its data is retained"
+    noted = f"on_delete: {status.on_delete}" if status.on_delete else "nothing"
+    return (
+        f"{what} (on_delete: {spec.on_delete}), but no controller has noted this wish yet; noted is {noted}. What a wish said last "
+        f"holds if it is not refused; where it can't be found out any more the data stays, and brickctl explain {volume} asks"
+    )
 
 
 def _tell_missing(session: Session, reader: Reader, missing: list[Key], *, strict: bool) -> None:

@@ -214,6 +214,10 @@ REMEDIES: dict[str, tuple[str, ...]] = {
         "was that a mistake? Put the wish back: brickctl apply -f the manifest of {volume}",
         "if its data is to go: brickctl delete volume {volume}",
     ),
+    "LastWishUnknown": (
+        "to keep the data: wish for {volume} again (brickctl apply -f its manifest), with on_delete: retain if it is to go again",
+        "if its data is to go: brickctl delete volume {volume}",
+    ),
     "Unreadable": _BY_HAND,
     "HoldersUnknown": _BY_HAND,
     "HoldersDiffer": _BY_HAND,

@@ -24,6 +24,7 @@ from reconciler.adapters.child import end_survivors
 from reconciler.adapters.cinder.backend import BackendSettings, CinderBackend
 from reconciler.controllers.audit import Audit
 from reconciler.controllers.keeper import Keeper
+from reconciler.controllers.last_wishes import LastWishes
 from reconciler.controllers.snapshot import Writer
 from reconciler.controllers.strays import StrayReconciler
 from reconciler.controllers.surroundings import BY_IDENTIFIER, BY_VOLUME, identifiers_of, volume_of
@@ -76,6 +77,8 @@ class ControllerDaemon:
             self._keepers[name] = self._keeper(backend, backends[name])
         self._cluster = self._election(CLUSTER, self._everything, lambda: None)
         mass = shell.asking(settings.mass_delete.rule)
+        last_wishes = LastWishes(shell.store, keyspace)
+        self._reflector.follow(last_wishes.listen)
         self._volumes = VolumeReconciler(
             store=shell.store,
             cache=shell.cache,
@@ -84,6 +87,7 @@ class ControllerDaemon:
             keepers=self._keepers,
             cluster_guard=self._cluster_guard,
             mass=mass,
+            last_wishes=last_wishes,
             mint_uid=lambda: str(uuid.UUID(int=shell.rng.getrandbits(128), version=4)),
             failpoint=shell.failpoint,
             observe_step=shell.observe_step,

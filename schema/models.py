@@ -258,6 +258,8 @@ class VolumeStatus(Stored):
     phase: VolumePhase
     size_gib: int
     generation: int = 0
+    on_delete: Literal["retain", "delete"] | None = None
+    """What becomes of the data once the wish is gone, as far as that is noted: by the wish of this generation."""
     holders: tuple[Holder, ...] = ()
 
 
@@ -311,6 +313,12 @@ class Record(Stored):
     """What an extension is to reach."""
     reference: JsonObject | None = None
     """The array's name of an imported volume."""
+    heard: int = 0
+    """Revision of the last change of its wish that this rests on: of the wish in force, or of its end. 0: not known."""
+    ended: bool = False
+    """That change was the wish's end, and `on_delete` is what its last value said."""
+    unproven: bool = False
+    """With the intent to delete: it was not looked at yet whether the wish changed right before."""
     exports: tuple[ExportIntent, ...] = ()
     model: JsonObject = {}
 

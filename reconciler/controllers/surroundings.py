@@ -54,7 +54,15 @@ class Surroundings:
         """Node -> the one whose record keeps it from being granted anything."""
 
     def around(self, volume: str) -> Around:
-        return Around(tuple(self._nodes(volume)), self._twin, self._boots, self._alive, self._vanished.why_paused)
+        vanished = self._vanished
+        return Around(
+            names=tuple(self._nodes(volume)),
+            twin=self._twin,
+            fences=self._boots,
+            alive=self._alive,
+            deletion_paused=vanished.why_paused,
+            deletion_confirmed=vanished.is_answered,
+        )
 
     def _nodes(self, volume: str) -> Iterable[str]:
         for item in self._cache.select(BY_VOLUME, volume):

@@ -15,6 +15,7 @@ from reconciler.core.mass import (
     paused_detaches,
 )
 from reconciler.core.views import OnHost
+from reconciler.core.volume_wish import LAST_WISH_UNKNOWN
 from reconciler.runtime.cache import Cache
 from schema.keys import Family, Key, Keyspace
 from schema.models import AttachmentStatus, Claim, DeletionSpec, NodeSpec, Record, Verdict
@@ -115,6 +116,18 @@ class VanishedVolumes:
         held = [name for name, record in records if isinstance(record, Record) and record.goes_with_its_wish]
         gone = [name for name in held if self._cache.get(self._keyspace.path(Family.DESIRED_VOLUME, name)) is None]
         return paused_deletes(len(gone), len(held)) if self._rule().met(len(gone), len(held)) else ""
+
+    def is_answered(self, volume: str) -> bool:
+        """Whether somebody confirmed that this data goes after it was asked what its last wish said. An earlier word was about a
+        wish that was known then."""
+        asked = self._cache.get(self._keyspace.path(Family.VERDICT_VOLUME, volume))
+        answer = self._cache.get(self._keyspace.path(Family.DESIRED_DELETION, volume))
+        record, verdict = self._value(Family.RECORD, volume), self._value(Family.VERDICT_VOLUME, volume)
+        if asked is None or answer is None or not isinstance(record, Record) or not isinstance(verdict, Verdict):
+            return False
+        said = self._cache.decoded(answer)
+        names_it = isinstance(said, DeletionSpec) and said.uid == record.uid
+        return names_it and answer.mod_revision > asked.create_revision and _says(verdict, LAST_WISH_UNKNOWN)
 
     def paused(self) -> int:
         """How many are kept for this alone at present."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pydantic import BaseModel
 
 from reconciler.controllers.keeper import Keeper
+from reconciler.controllers.last_wishes import LastWishes
 from reconciler.controllers.snapshot import Conflict, Snapshot, Unanswered, Writer
 from reconciler.controllers.surroundings import Surroundings
 from reconciler.controllers.verdicts import Failure, refusals, remarks_of, rfc3339, user_key, verdict_changes
@@ -22,8 +23,9 @@ from reconciler.core.plan_volume import plan_volume
 from reconciler.core.reading import Memory, volume_view
 from reconciler.core.steps import Do, Plan, Step
 from reconciler.core.views import BackendView, VolumeView
+from reconciler.core.volume_wish import waits_for_proof
 from reconciler.runtime.cache import Cache
-from reconciler.runtime.controller import Again, Done, Result
+from reconciler.runtime.controller import After, Again, Done, Result
 from reconciler.runtime.ports import (
     Clock,
     Compare,
@@ -37,6 +39,8 @@ from reconciler.runtime.ports import (
 from schema.keys import Family, Key, Keyspace
 from schema.models import Condition, Record, VolumeSpec
 
+LISTEN_S = 0.1
+"""Until the watch has brought what was written a moment ago."""
 CREATION = (Do.CREATE, Do.EXTEND)
 """Steps whose terminal failure only a new wish can cure."""
 
@@ -63,6 +67,7 @@ class VolumeReconciler:
         keepers: Mapping[str, Keeper],
         cluster_guard: Callable[[], Compare | None],
         mass: Callable[[], MassRule],
+        last_wishes: LastWishes,
         mint_uid: Callable[[], str],
         failpoint: Callable[[str], None],
         observe_step: Callable[[str, Step, float, BaseException | None], None],
@@ -74,6 +79,7 @@ class VolumeReconciler:
         self._keepers = keepers
         self._cluster_guard = cluster_guard
         self._writer = Writer(store, cache, keyspace)
+        self._last_wishes = last_wishes
         self._surroundings = Surroundings(cache, keyspace, keepers, mass)
         self._steps = VolumeSteps(self._writer, mint_uid=mint_uid, failpoint=failpoint)
         self._observe_step = observe_step
@@ -91,10 +97,13 @@ class VolumeReconciler:
             return Done()
         known = self._remember(volume, keeper)
         view = self._view(snapshot, volume, keeper, known)
+        if keeper is not None:
+            view = self._last_wishes.complete(view, snapshot.revision(Key(Family.RECORD, (volume,))))
         plan = plan_volume(view)
         if plan.step is None or keeper is None:
             known.failures.clear()
-            return self._tell(snapshot, volume, view, plan, known, guard)
+            told = self._tell(snapshot, volume, view, plan, known, guard)
+            return After(LISTEN_S) if waits_for_proof(view) else told
         self._act(snapshot, volume, keeper, guard, plan.step, known)
         return Again()
 

@@ -152,14 +152,8 @@ class VolumeSteps:
                 self._intend_create(work)
             case Do.INTEND_EXTEND:
                 self._intend_extend(work, memory)
-            case Do.INTEND_DELETE:
-                after = work.record.model_copy(update={"intent": Intent.DELETE})
-                status = work.status.model_copy(update={"phase": VolumePhase.DELETING})
-                work.commit([(work.record_key, after), (work.volume_key, status)])
-            case Do.GIVE_UP_EXTEND:
-                after = work.record.model_copy(update={"intent": None, "target_gib": None})
-                status = work.status.model_copy(update={"phase": VolumePhase.AVAILABLE})
-                work.commit([(work.record_key, after), (work.volume_key, status)])
+            case Do.INTEND_DELETE | Do.GIVE_UP_EXTEND | Do.PROVE_DELETE | Do.SPARE:
+                self._change_intent(work)
             case Do.FORGET_VOLUME:
                 work.commit([], (work.record_key, work.grant_key, work.volume_key))
             case Do.UPDATE_VOLUME:
@@ -246,6 +240,7 @@ class VolumeSteps:
             on_delete=spec.on_delete,
             intent=intent,
             reference=spec.import_,
+            heard=work.generation,
         )
         status = VolumeStatus(
             uid=uid,
@@ -253,6 +248,7 @@ class VolumeSteps:
             phase=VolumePhase.CREATING,
             size_gib=spec.size_gib or 0,
             generation=work.generation,
+            on_delete=spec.on_delete,
         )
         work.commit([(work.record_key, record), (work.volume_key, status), (work.grant_key, Grant(uid=uid))])
 
@@ -263,16 +259,36 @@ class VolumeSteps:
         work.commit([(work.record_key, after), (work.volume_key, status)])
         memory.refused, memory.refused_gib = "", 0
 
+    def _change_intent(self, work: _Work) -> None:
+        """V5, V9, V10, V11. Once spared, the next look asks what the last wish said, as if its end were not noted."""
+        record, phase = work.record, VolumePhase.AVAILABLE
+        match work.step.do:
+            case Do.INTEND_DELETE:
+                phase = VolumePhase.DELETING
+                changes: dict[str, object] = {"intent": Intent.DELETE, "unproven": record.ended}
+            case Do.GIVE_UP_EXTEND:
+                changes = {"intent": None, "target_gib": None}
+            case Do.PROVE_DELETE:
+                phase = work.status.phase
+                changes = {"unproven": False}
+            case _:
+                changes = {"intent": None, "unproven": False, "ended": False}
+        puts: Puts = [(work.record_key, record.model_copy(update=changes))]
+        if phase is not work.status.phase:
+            puts.append((work.volume_key, work.status.model_copy(update={"phase": phase})))
+        work.commit(puts)
+
     def _update_volume(self, work: _Work) -> None:
-        """V8: follow what the wish says about the volume as a whole, or that there is none."""
+        """V8: follow what the wish says about the volume as a whole, or what its last value said."""
         spec = work.snapshot.value(Key(Family.DESIRED_VOLUME, (work.volume,)), VolumeSpec)
-        phase = VolumePhase.AVAILABLE if spec else VolumePhase.RETAINED
-        status = work.status.model_copy(
-            update={"phase": phase, "generation": work.generation, "size_gib": work.record.size_gib}
-        )
-        puts: Puts = [(work.volume_key, status)]
-        if spec is not None and spec.on_delete != work.record.on_delete:
-            puts.append((work.record_key, work.record.model_copy(update={"on_delete": spec.on_delete})))
+        on_delete = spec.on_delete if spec else work.step.on_delete
+        heard = work.generation if spec else work.step.heard
+        record = work.record.model_copy(update={"on_delete": on_delete, "heard": heard, "ended": spec is None})
+        phase = VolumePhase.RETAINED if spec is None and on_delete == "retain" else VolumePhase.AVAILABLE
+        changes = {"phase": phase, "generation": work.generation, "size_gib": record.size_gib, "on_delete": on_delete}
+        puts: Puts = [(work.volume_key, work.status.model_copy(update=changes))]
+        if record != work.record:
+            puts.append((work.record_key, record))
         work.commit(puts)
 
     # --- steps with a driver call

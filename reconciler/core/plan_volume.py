@@ -18,6 +18,7 @@ from dataclasses import replace
 from reconciler.core.mass import DELETES_PAUSED
 from reconciler.core.steps import Aspect, Do, Plan, Saying, Step
 from reconciler.core.views import Bad, HolderView, NodeView, RecordView, SpecView, VolumeView, Wish
+from reconciler.core.volume_wish import is_noted, last_word, refusal, unknown
 from schema.bounds import several
 from schema.keys import Family, Key
 from schema.models import AttachmentPhase, HolderPhase, Intent, Proof, VolumePhase
@@ -308,6 +309,16 @@ class _Existence:
         return self._call(Do.EXTEND, f"extend it to {target} GiB")
 
     def finish_deletion(self) -> tuple[Step | None, list[Saying]]:
+        """A wish may have come and gone right before the deletion was intended: no compare of an absent key can tell. So it is
+        looked at once more, up to the intent. Whatever is wished from there on is for a new volume."""
+        if self.record.unproven and not self.view.proven:
+            last = self.view.last
+            if last is None:
+                return None, []
+            if last_word(self.view, self.record) != "delete":
+                return Step(Do.SPARE, "its last wish may have said otherwise: it is not deleted", commits=self.keys), []
+        if self.record.unproven:
+            return Step(Do.PROVE_DELETE, "its last wish said on_delete: delete, to the end", commits=self.keys), []
         return self._call(Do.DELETE, "delete it on the backend")
 
     def _call(self, do: Do, why: str) -> tuple[Step | None, list[Saying]]:
@@ -319,7 +330,7 @@ class _Existence:
         spec = self.view.spec
         if spec is None:
             return self._without_wish()
-        fault = _refusal(self.view, self.record, spec)
+        fault = refusal(self.view, self.record, spec)
         if fault is not None or isinstance(spec, Bad):
             return None, [fault] if fault else []
         if self.view.phase != VolumePhase.AVAILABLE or self.view.generation != spec.generation:
@@ -330,10 +341,15 @@ class _Existence:
         return None, self._orphans()
 
     def _without_wish(self) -> tuple[Step | None, list[Saying]]:
-        """`retain` unless the last wish said `delete`; and never what was imported."""
-        if self.record.imported or self.record.on_delete != "delete":
+        """What the last wish said, once that is noted; and what was imported is always retained."""
+        if self.record.imported:
             if self.view.phase != VolumePhase.RETAINED:
-                return Step(Do.UPDATE_VOLUME, "no longer wished for: retained", commits=(*self.keys, self.wish_key)), []
+                return self._note_end("retain"), []
+            return None, []
+        if not is_noted(self.view, self.record) or self._missed_a_wish():
+            word = "delete" if self.view.deletion_confirmed else last_word(self.view, self.record)
+            return (None, [unknown(self.view)]) if word is None else (self._note_end(word), [])
+        if self.record.on_delete != "delete":
             return None, []
         if self.view.deletion_paused:
             return None, [Saying("", Aspect.AVAILABLE, DELETES_PAUSED, self.view.deletion_paused, "operator")]
@@ -344,6 +360,18 @@ class _Existence:
         return Step(
             Do.INTEND_DELETE, "no longer wished for, on_delete: delete", commits=(*self.keys, self.wish_key)
         ), []
+
+    def _missed_a_wish(self) -> bool:
+        """One came and went after the end that is noted."""
+        last = self.view.last
+        return last is not None and (last.spec is None or last.revision > self.record.heard)
+
+    def _note_end(self, word: str) -> Step:
+        """V8. Its own step, before anything else that rests on it: the store does not keep what wishes said."""
+        last = self.view.last
+        why = f"no longer wished for; note what its last wish said (on_delete: {word})"
+        commits = (*self.keys, self.wish_key)
+        return Step(Do.UPDATE_VOLUME, why, commits=commits, on_delete=word, heard=last.revision if last else 0)
 
     def _extend(self, spec: SpecView) -> tuple[Step | None, list[Saying]]:
         assert spec.size_gib is not None
@@ -364,25 +392,6 @@ class _Existence:
             return []
         message = f"exported to {several(self.record.orphans)} without a holder entry; nothing is done about it"
         return [Saying("", Aspect.AVAILABLE, "OrphanExport", message, "operator")]
-
-
-def _refusal(view: VolumeView, record: RecordView, spec: SpecView | Bad) -> Saying | None:
-    """A wish that this volume can't become. Nothing happens then (DESIGN 2): nobody is granted it either."""
-    taken = view.phase == VolumePhase.RETAINED
-    if isinstance(spec, Bad):
-        return Saying("", Aspect.ACCEPTED, "Malformed", f"{spec.fault}; the volume stays as it is", "user")
-    if spec.backend != record.backend:
-        reason = "NameTaken" if taken else "BackendDiffers"
-        message = f"{view.volume} is on backend {record.backend}; it can't move to {spec.backend}"
-        return Saying("", Aspect.ACCEPTED, reason, message, "user")
-    if spec.size_gib is not None and spec.size_gib < record.size_gib:
-        reason = "NameTaken" if taken else "SizeSmaller"
-        message = f"{view.volume} has {record.size_gib} GiB; it can't shrink to {spec.size_gib}"
-        return Saying("", Aspect.ACCEPTED, reason, message, "user")
-    if spec.imports is not None and spec.imports != record.imports:
-        message = f"{view.volume} exists and is not an import of {spec.imports}"
-        return Saying("", Aspect.ACCEPTED, "NameTaken", message, "user")
-    return None
 
 
 # --- new grants ----------------------------------------------------------------------------------------------------------
@@ -442,7 +451,7 @@ def _against_volume(view: VolumeView, name: str) -> Saying | None:
     if view.spec is None:
         message = f"volume {view.volume} is no longer wished for: put desired/volumes/{view.volume} again"
         return Saying(name, Aspect.GRANTED, "VolumeNotWanted", message, "user")
-    refused = _refusal(view, record, view.spec)
+    refused = refusal(view, record, view.spec)
     if refused is not None:
         message = f"the wish for volume {view.volume} is not one for the volume that there is: {refused.message}"
         return Saying(name, Aspect.GRANTED, "VolumeRefused", message, "user")

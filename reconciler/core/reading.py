@@ -87,6 +87,8 @@ class Around(NamedTuple):
     fences: Callable[[Family, str], frozenset[str]]
     """Boots of a node with a `fences/` or `fenced/` key."""
     alive: Callable[[str], bool]
+    deletion_confirmed: Callable[[str], bool] = lambda _: False
+    """Whether the question what becomes of its data was answered (`core.volume_wish`)."""
     deletion_paused: Callable[[str], str] = lambda _: ""
     """Volume without a wish whose data would go -> why it stays (`core.mass`)."""
 
@@ -123,6 +125,7 @@ def volume_view(see: See, volume: str, around: Around, backend: BackendView, mem
         refused=memory.refused if memory.refused_generation == generation else "",
         refused_gib=memory.refused_gib,
         deletion_paused=around.deletion_paused(volume) if spec is None and goes else "",
+        deletion_confirmed=spec is None and around.deletion_confirmed(volume),
     )
 
 
@@ -132,9 +135,12 @@ def _spec(see: See, volume: str) -> tuple[SpecView | Bad | None, int]:
         return None, 0
     if not isinstance(seen.value, VolumeSpec):
         return Bad(str(seen.value)), seen.mod_revision
-    spec = seen.value
+    return spec_view(seen.value, seen.mod_revision), seen.mod_revision
+
+
+def spec_view(spec: VolumeSpec, revision: int) -> SpecView:
     imports = canonical(spec.import_) if spec.import_ else None
-    return SpecView(spec.backend, spec.size_gib, spec.on_delete, imports, seen.mod_revision), seen.mod_revision
+    return SpecView(spec.backend, spec.size_gib, spec.on_delete, imports, revision)
 
 
 def canonical(reference: Mapping[str, object]) -> str:
@@ -156,6 +162,9 @@ def _record_view(record: Record | Bad | None, grant: Grant | Bad | None) -> Reco
         on_delete=record.on_delete,
         imported=record.imported,
         imports=canonical(record.reference) if record.reference else None,
+        heard=record.heard,
+        ended=record.ended,
+        unproven=record.unproven,
         orphans=orphans if isinstance(grant, Grant) else (),
     )
 

@@ -35,6 +35,8 @@ class Do(Enum):
     FORGET_VOLUME = "V7"
     UPDATE_VOLUME = "V8"
     GIVE_UP_EXTEND = "V9"
+    PROVE_DELETE = "V10"
+    SPARE = "V11"
     # the node, for an attachment
     INSPECT = "look at the host"
     CLAIM = "N1"
@@ -63,6 +65,9 @@ class Step:
     commits: tuple[Key, ...] = ()
     copies_fence: bool = False
     """REVOKE: the operator's statement is copied to `fenced/` in the same transaction (R6)."""
+    on_delete: str = ""
+    """UPDATE_VOLUME, where the wish is gone: what its last value said, and the revision of its end (0: not known)."""
+    heard: int = 0
     flush: bool = True
     """DISCONNECT: False only for a fenced boot, whose writes must not land."""
 

@@ -108,8 +108,22 @@ class RecordView:
     on_delete: str = "retain"
     imported: bool = False
     imports: str | None = None
+    heard: int = 0
+    """Revision of the last change of its wish that the record speaks of; 0: not known."""
+    ended: bool = False
+    """That change is the wish's end, and `on_delete` is what the last value said."""
+    unproven: bool = False
+    """Its deletion is intended, and nobody has looked since whether the wish changed right before."""
     orphans: tuple[str, ...] = ()
     """Nodes with an export intent but no holder entry: reported, never touched."""
+
+
+class LastWish(NamedTuple):
+    """What the store's history tells of a wish that is gone: its last value, and the revision of its end."""
+
+    spec: SpecView | Bad | None = None
+    """None: the history does not go back to it any more."""
+    revision: int = 0
 
 
 class BackendView(NamedTuple):
@@ -157,6 +171,12 @@ class VolumeView:
     """The size that it refused to extend the volume to, whatever the spec said then; 0: none since this was last intended."""
     deletion_paused: str = ""
     """Why its data stays although its wish is gone (`core.mass`)."""
+    deletion_confirmed: bool = False
+    """Somebody answered the question for the data of a volume whose last wish is not known: it may go."""
+    last: LastWish | None = None
+    """Asked of the store's history where it matters (`core.volume_wish`); None: it was not asked."""
+    proven: bool = False
+    """The wish did not change between the record's word on it and the record's own last change."""
 
 
 # --- the node's side -----------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from reconciler.runtime.ports import (
     Clock,
     Compare,
     Denied,
+    Event,
     Item,
     Listing,
     NoSpace,
@@ -78,6 +79,14 @@ class KnownStore:
     def get(self, key: str) -> Item | None:
         self._refuse()
         return self._store.get(key)
+
+    def past(self, key: str, revision: int) -> Item | None:
+        self._refuse()
+        return self._store.past(key, revision)
+
+    def history(self, key: str, since: int) -> Sequence[Event]:
+        self._refuse()
+        return self._store.history(key, since)
 
     def list(self, prefix: str) -> Listing:
         self._refuse()

@@ -205,6 +205,16 @@ class Store(Protocol):
         """All keys with the prefix (or the one key, where `prefix` does not end in a slash), in pages, at one revision."""
         ...
 
+    def past(self, key: str, revision: int) -> Item | None:
+        """The key as it was at this revision. Raises Compacted where the store no longer knows."""
+        ...
+
+    def history(self, key: str, since: int) -> Sequence[Event]:
+        """Every change of one key from this revision on, that revision's included, up to a moment after the call was made.
+
+        For who knows that there was one: where none comes, this raises Unavailable in the end. Raises Compacted."""
+        ...
+
     def txn(self, compares: Sequence[Compare], then: Sequence[Op] = ()) -> TxnResult:
         """One transaction: if every compare holds, do all of `then`. An empty `then` is the confirming read."""
         ...

@@ -5,7 +5,8 @@ work. What may go wrong, and the answer:
 
 * the watch breaks, ends or falls silent: wait a little (0.1-2 s, with jitter, so that a fleet does not come back in
   step) and watch again after the last event that was entered. Nothing is lost, nothing need be listed;
-* history is compacted away: list anew. What was deleted meanwhile is what the list no longer shows;
+* history is compacted away: list anew. What was deleted meanwhile is what the list no longer shows; and only then is it not known
+  what was there in between: after any other list the watch goes on where it was;
 * the watch leaves something out without a word (servers had such bugs, most of them right after a disturbance):
   everything is listed anew every ten minutes, and soon after each break;
 * we may not read: say so, and try again slowly;
@@ -19,12 +20,23 @@ work. What may go wrong, and the answer:
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from reconciler.runtime.backoff import Backoff, delay_s
 from reconciler.runtime.cache import Cache
-from reconciler.runtime.ports import Clock, Compacted, Denied, PortError, Replaced, Signal, Store, Task, Unavailable
+from reconciler.runtime.ports import (
+    Clock,
+    Compacted,
+    Denied,
+    Event,
+    PortError,
+    Replaced,
+    Signal,
+    Store,
+    Task,
+    Unavailable,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +70,10 @@ class _Until:
 
     def is_set(self) -> bool:
         return self._stop.is_set() or self._clock.now() >= self._deadline
+
+
+Listener = Callable[[Sequence[Event] | None, int], None]
+"""Told events in order, and the revision that they are complete to. None for the events: what happened up to there is not known."""
 
 
 class Reflector:
@@ -97,6 +113,8 @@ class Reflector:
         self._stop = clock.signal()
         self._task: Task | None = None
         self._revision = 0
+        self._gap = True
+        self._listeners: tuple[Listener, ...] = ()
         self._list_due = 0.0
         self._lived = clock.now()
         self.prefix = prefix
@@ -110,6 +128,11 @@ class Reflector:
     def age_s(self) -> float:
         """Seconds since the last list or batch."""
         return self._clock.now() - self._lived
+
+    def follow(self, listener: Listener) -> None:
+        """From now on tell it what the watch brings, right before it is entered into the cache, whether it is news there or not.
+        Called by this reflector's task; it must not wait."""
+        self._listeners = (*self._listeners, listener)
 
     def start(self) -> None:
         """Run in a task of its own."""
@@ -141,6 +164,7 @@ class Reflector:
             return
         until = _Until(self._stop, self._clock, self._list_due)
         for batch in self._store.watch(self.prefix, self._revision, until):
+            self._tell(batch.events, batch.revision)
             self._cache.apply(self.prefix, batch)
             self._revision = max(self._revision, batch.revision)
             self._lived = self._clock.now()
@@ -159,15 +183,22 @@ class Reflector:
             if self._on_went_back is not None:
                 self._on_went_back(listing.revision, seen)
             return
-        self._revision = listing.revision
+        if self._gap:
+            self._gap = False
+            self._revision = listing.revision
+            self._tell(None, listing.revision)
         self._lived = self._clock.now()
         self._list_due = self._lived + self._spread(self._settings.relist_s)
         self.synced.set()
 
+    def _tell(self, events: Sequence[Event] | None, revision: int) -> None:
+        for listener in self._listeners:
+            listener(events, revision)
+
     def _wait_s(self, error: PortError) -> float:
         """What the error means for the next list, and how long to wait before the next try."""
         if isinstance(error, Compacted):
-            self._list_due = 0.0
+            self._list_due, self._gap = 0.0, True
         else:
             self._list_due = min(self._list_due, self._clock.now() + self._spread(self._settings.distrust_s))
         if isinstance(error, Denied):

@@ -60,6 +60,7 @@ MEANING: dict[str, Meaning] = {
     "FenceTooWeak": Meaning("Blocked", _OPERATOR),
     "OrphanExport": Meaning("Blocked", _OPERATOR),
     "DeletesPaused": Meaning("Blocked", _OPERATOR),
+    "LastWishUnknown": Meaning("Blocked", _OPERATOR),
     # doubt
     "Unreadable": Meaning("Uncertain", _OPERATOR),
     "HoldersUnknown": Meaning("Uncertain", _OPERATOR),

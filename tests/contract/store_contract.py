@@ -116,6 +116,50 @@ class ReadContract:
         assert [(item.key, item.value) for item in store.list(prefix).items] == [(key, key.encode()) for key in keys]
 
 
+class PastContract:
+    """past and history."""
+
+    def test_a_key_as_it_was(self, store: Store, prefix: str) -> None:
+        """Between its changes it is as the last one left it."""
+        first = put(store, prefix + "a", b"1")
+        second = put(store, prefix + "a", b"2")
+        gone = store.txn([], [Delete(prefix + "a")]).revision
+        later = put(store, prefix + "b")
+        found = [store.past(prefix + "a", at) for at in (first - 1, first, second, gone, later)]
+        values = [item and (item.value, item.mod_revision, item.create_revision) for item in found]
+        assert values == [None, (b"1", first, first), (b"2", second, first), None, None]
+
+    def test_all_changes_of_one_key(self, store: Store, prefix: str) -> None:
+        """From a revision on, that one's included; others' keys are left out."""
+        first = put(store, prefix + "a", b"1")
+        put(store, prefix + "ab")
+        gone = store.txn([], [Delete(prefix + "a")]).revision
+        back = put(store, prefix + "a", b"3")
+        put(store, prefix + "a/b")
+        told = [(each.revision, each.item and each.item.value) for each in store.history(prefix + "a", first)]
+        assert told == [(first, b"1"), (gone, None), (back, b"3")]
+        assert [each.revision for each in store.history(prefix + "a", gone)] == [gone, back]
+
+    def test_a_long_history_is_complete(self, store: Store, prefix: str) -> None:
+        """Also where it does not fit into one answer."""
+        revisions = [put(store, prefix + "a", b"%d" % number) for number in range(1_050)]
+        assert [each.revision for each in store.history(prefix + "a", revisions[0])] == revisions
+
+    def test_the_past_is_compacted(self, store: Store, prefix: str, compact: Callable[[int], None]) -> None:
+        """What is gone is told as gone, never as absent; the revision compacted to is still there."""
+        first = put(store, prefix + "a", b"1")
+        second = put(store, prefix + "a", b"2")
+        put(store, prefix + "a", b"3")
+        compact(second)
+        for ask in (store.past, store.history):
+            with pytest.raises(Compacted):
+                ask(prefix + "a", first)
+        item = store.past(prefix + "a", second)
+        assert item is not None
+        assert item.value == b"2"
+        assert [each.item and each.item.value for each in store.history(prefix + "a", second + 1)] == [b"3"]
+
+
 class TxnContract:
     """txn: compares, operations, results."""
 
@@ -394,5 +438,5 @@ class LeaseContract:
         assert store.keep_lease(lease) == 0
 
 
-class StoreContract(ReadContract, TxnContract, WatchContract, LeaseContract):
+class StoreContract(ReadContract, PastContract, TxnContract, WatchContract, LeaseContract):
     """All of it."""

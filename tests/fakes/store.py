@@ -146,6 +146,15 @@ class FakeEtcd:
         self.expire()
         return self._items.get(key)
 
+    def past(self, key: str, revision: int) -> Item | None:
+        """The key as it was at the revision. Raises Compacted."""
+        self.expire()
+        with self._lock:
+            if revision < self.compacted:
+                raise Compacted(f"revision {revision} is compacted away")
+            before = self._history[: bisect_right(self._history, revision, key=lambda event: event.revision)]
+            return next((event.item for event in reversed(before) if event.key == key), None)
+
     def listing(self, prefix: str) -> Listing:
         self.expire()
         with self._lock:
@@ -310,6 +319,17 @@ class FakeStore:
 
     def get(self, key: str) -> Item | None:
         return self._call("get", lambda: self.etcd.get(key), keys=(key,))
+
+    def past(self, key: str, revision: int) -> Item | None:
+        return self._call("past", lambda: self.etcd.past(key, revision), keys=(key,))
+
+    def history(self, key: str, since: int) -> Sequence[Event]:
+        """As the real one, which can't tell that nothing happened."""
+        events = self._call("history", lambda: self.etcd.since(key, since - 1).events, keys=(key,))
+        if not events:
+            self._clock.sleep(TIMEOUT_S)
+            raise Unavailable(f"nothing is heard of {key} since revision {since}")
+        return events
 
     def list(self, prefix: str) -> Listing:
         return self._call("list", lambda: self._listing(prefix), keys=(prefix,))

@@ -134,6 +134,7 @@ class Telling:
 
     def __init__(self, store: EtcdStore) -> None:
         self.get, self.list, self.txn = store.get, store.list, store.txn
+        self.past, self.history = store.past, store.history
         self.grant_lease, self.keep_lease, self.revoke_lease = store.grant_lease, store.keep_lease, store.revoke_lease
         self.asked = threading.Event()
         self._store = store

@@ -80,16 +80,18 @@ def _is_accepted(state: State) -> bool:
 
 
 def intend_delete(state: State) -> str:
-    """(d): what users may have put data on is deleted only when the last wish said so, and is gone."""
-    asked = state.volume.spec is None and not state.array.keep
-    return DATA_LOST if state.array.used and not asked else ""
+    """(d): what users may have put data on is deleted only when its wish is gone."""
+    return DATA_LOST if state.array.used and state.volume.spec is not None else ""
 
 
 def delete(state: State) -> str:
     record = state.volume.record
     if state.volume.holders or any(keys.claim for keys in state.nodes):
         return DELETED_IN_USE
-    return DATA_LOST if state.array.used and not (record and record.intent == "delete") else ""
+    asked = record is not None and record.intent == "delete" and not state.array.kept
+    return (
+        DATA_LOST if state.array.used and not asked else ""
+    )  # (d): and only when the last wish said so until it was intended
 
 
 def extend(state: State) -> str:
@@ -152,6 +154,8 @@ def _volume_settled(state: State) -> bool:
     if len(record.exports) != len(grant):
         return False
     if spec is None:
+        if not record.ended or state.array.missed:
+            return state.array.last is None  # nobody knows what it said: told in the verdict; the user has to act
         in_use = grant or any(keys.claim for keys in state.nodes)
         return bool(in_use) if record.delete else status.phase == RETAINED
     if spec.size < record.size:

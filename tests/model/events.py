@@ -143,7 +143,11 @@ def budgeted(load: Load, rules: Rules, state: State) -> Iterator[Next]:
     if budget.breaks:
         yield from _broken_connects(with_budget(state, budget._replace(breaks=budget.breaks - 1)))
     if budget.specs:
-        yield from _specs(load, rules, with_budget(state, budget._replace(specs=budget.specs - 1)))
+        yield from _specs(load, with_budget(state, budget._replace(specs=budget.specs - 1)))
+    if budget.compactions and state.array.last is not None:
+        forgotten = with_array(state, state.array._replace(last=None))
+        after = with_budget(forgotten, budget._replace(compactions=budget.compactions - 1))
+        yield _event(OUTSIDE, "etcd is compacted", after)
     if budget.losses:
         yield from _losses(with_budget(state, budget._replace(losses=budget.losses - 1)))
 
@@ -302,10 +306,11 @@ def refused(state: State, op: Op) -> State:
     return with_controller(state, memory)
 
 
-def _specs(load: Load, rules: Rules, state: State) -> Iterator[Next]:
+def _specs(load: Load, state: State) -> Iterator[Next]:
     volume = state.volume
-    if volume.spec and rules.user_may_delete(state):
-        array = state.array._replace(keep=not volume.spec.delete)
+    if volume.spec:
+        said = volume.spec.size, volume.spec.delete
+        array = state.array._replace(keep=not volume.spec.delete, last=said, missed=True)
         after = with_array(with_volume(state, volume._replace(spec=None)), array)
         yield _event(USER, "deletes the volume's wish", after)
     for size in load.sizes:
@@ -313,7 +318,7 @@ def _specs(load: Load, rules: Rules, state: State) -> Iterator[Next]:
             if not volume.spec or (size, delete) != volume.spec[:2]:
                 spec = Spec(size, delete, _fresh_generation(state))
                 what = f"wishes for {size} GiB, on_delete: {'delete' if delete else 'retain'}"
-                array = state.array._replace(keep=True)
+                array = state.array._replace(keep=True, last=None)
                 yield _event(USER, what, with_array(with_volume(state, volume._replace(spec=spec)), array))
 
 

@@ -41,5 +41,7 @@ class Move(NamedTuple):
     copies_fence: bool
     generation: int
     text: str
+    delete: bool = False
+    """What the wish that is gone said last."""
     size: int = 0
     """In the node's connection, as it saw it."""

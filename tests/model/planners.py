@@ -6,6 +6,7 @@ Few different views exist among millions of states, so nearly every question has
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from reconciler.core.steps import Do, Step
 from reconciler.core.views import (
@@ -14,6 +15,7 @@ from reconciler.core.views import (
     ClaimView,
     ConnectionView,
     HolderView,
+    LastWish,
     NodeView,
     OnHost,
     RecordView,
@@ -31,10 +33,13 @@ from tests.model.state import (
     DRAINED,
     EXPORTED,
     LOST,
+    MISSED_DELETE,
     NODES,
     NOTED,
     TERMINATED,
     UNEXPORTED,
+    UNMISSED,
+    Array,
     Controller,
     Holder,
     Host,
@@ -52,6 +57,8 @@ VOLUME = "data"
 HOLDER_PHASES = (HolderPhase.EXPORTING, HolderPhase.READY, HolderPhase.REVOKED, HolderPhase.READY)
 ATTACHMENT_PHASES = (AttachmentPhase.ATTACHING, AttachmentPhase.ATTACHED, AttachmentPhase.RELEASED)
 VOLUME_PHASES = tuple(VolumePhase)
+MISSED = 1
+"""A revision that no record speaks of."""
 ON_HOST = (OnHost.UNKNOWN, OnHost.ABSENT, OnHost.PRESENT)
 
 
@@ -68,9 +75,12 @@ class Planners:
         """The controller's next step."""
         memory = seen.controller
         remembered = (memory.epoch, memory.marks, memory.refused, memory.refused_size)
-        asked = (seen.nodes, seen.volume, seen.array.cuts, seen.array.online, remembered)
+        past = (seen.array.last, seen.array.missed)
+        asked = (seen.nodes, seen.volume, seen.array.cuts, seen.array.online, past, remembered)
         if asked not in self._volume_moves:
-            view = volume_view(seen.nodes, seen.volume, memory, cuts=seen.array.cuts, online=seen.array.online)
+            array = seen.array
+            view = volume_view(seen.nodes, seen.volume, memory, cuts=array.cuts, online=array.online)
+            view = replace(view, last=_last_wish(seen.volume, array), proven=_is_proven(seen.volume))
             step = self._rules.plan_volume(view)
             self._volume_moves[asked] = _move(step, seen.volume) if step else None
         return self._volume_moves[asked]
@@ -133,6 +143,7 @@ def _move(step: Step, volume: VolumeKeys, node: int | None = None) -> Move:
         copies_fence=step.copies_fence,
         generation=_generation(step, volume),
         text=f"{step.do.value}: {step.why}",
+        delete=step.on_delete == "delete",
     )
 
 
@@ -219,8 +230,28 @@ def _record_view(record: Record | None, grant: tuple[Holder, ...] | None) -> Rec
         intent=Intent(record.intent) if record.intent else None,
         target_gib=record.target,
         on_delete="delete" if record.delete else "retain",
+        ended=record.ended,
+        unproven=record.unproven > 0,
         orphans=orphans if grant is not None else (),
     )
+
+
+def _is_proven(volume: VolumeKeys) -> bool:
+    return volume.record is not None and volume.record.unproven == UNMISSED
+
+
+def _last_wish(volume: VolumeKeys, array: Array) -> LastWish | None:
+    """What the executor asks the store for, where it matters (`asks_for_history`)."""
+    record = volume.record
+    if record is None:
+        return None
+    missed = record.unproven > UNMISSED
+    if not missed and (volume.spec is not None or (record.ended and not array.missed)):
+        return None
+    if array.last is None:
+        return LastWish(None, MISSED)
+    said = (record.size, record.unproven == MISSED_DELETE) if missed else array.last
+    return LastWish(SpecView("array", said[0], "delete" if said[1] else "retain"), MISSED)
 
 
 def _holder_views(holders: tuple[Holder, ...] | None) -> tuple[HolderView, ...] | None:

@@ -43,10 +43,3 @@ class Rules(Calls):
     def fence_overwritten(self, state: State, node: int) -> State | None:
         """An operator's tool writes over a statement. Only its being there counts, so nothing changes."""
         return None
-
-    def user_may_delete(self, state: State) -> bool:
-        """Users who take back `on_delete: delete` wait until that is noted before they delete the wish."""
-        spec, record, status = state.volume.spec, state.volume.record, state.volume.status
-        if spec is None or record is None or record.delete == spec.delete:
-            return True
-        return status is not None and status.generation == spec.generation

@@ -77,6 +77,14 @@ class Record(NamedTuple):
     delete: bool = False
     exports: tuple[tuple[int, int], ...] = ()
     """Node, epoch: not known to be undone."""
+    ended: bool = False
+    """The end of the wish is noted, and `delete` is what it said last."""
+    unproven: int = 0
+    """With the intent to delete: whether a wish came and went right before it was not looked at yet. UNMISSED to MISSED_RETAIN is
+    what the store's history tells, up to that intent."""
+
+
+UNMISSED, MISSED_DELETE, MISSED_RETAIN = 1, 2, 3
 
 
 class VolumeStatus(NamedTuple):
@@ -163,6 +171,12 @@ class Array(NamedTuple):
     """It can extend what somebody holds."""
     keep: bool = True
     """Ghost: the last wish that was there said `retain`."""
+    kept: bool = False
+    """Ghost: it said so when the deletion was intended."""
+    last: tuple[int, bool] | None = None
+    """etcd's history: size and `delete` of the last wish that is gone. None: compacted away, or there is a wish."""
+    missed: bool = False
+    """A wish ended since the record's last word on it."""
 
 
 class Controller(NamedTuple):
@@ -189,6 +203,8 @@ class Lag(NamedTuple):
     keys: int
     old: tuple[tuple[int, Any], ...]
     """Key bit and the value before the first write that was not seen."""
+    past: tuple[tuple[int, bool] | None, bool] = (None, False)
+    """What history told then of the wish for the volume: `Array.last`, `Array.missed`."""
 
     @property
     def dirty(self) -> int:
@@ -213,6 +229,7 @@ class Budget(NamedTuple):
     losses: int = 0
     """The array forgets its exports, or an audit says so of one that is there."""
     paths: int = 0
+    compactions: int = 0
     breaks: int = 0
     """Connects whose worker dies between login and device."""
 

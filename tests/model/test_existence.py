@@ -17,6 +17,8 @@ BOTH_SIZES = (1, 2)
 
 LOADS = {
     "three wishes of two sizes": Load(Budget(specs=3), NEW, nodes=1, sizes=BOTH_SIZES),
+    "four wishes, compacted": Load(Budget(specs=4, compactions=1), NEW, nodes=1),
+    "four wishes, an outdated cache": Load(Budget(specs=4, stale=1), NEW, nodes=1, lag="one"),
     "and an attachment": Load(Budget(specs=3, wishes=1), NEW, nodes=1, sizes=BOTH_SIZES),
     "and a detachment": Load(Budget(specs=3, wishes=2), NEW, nodes=1),
     "and a power cut": Load(Budget(specs=2, wishes=1, power=1), NEW, nodes=1),

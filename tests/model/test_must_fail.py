@@ -131,7 +131,15 @@ VOLUME_VARIANTS = {
     "deletes what is to be retained": missing(
         variants.ForgetsOnDelete, Load(Budget(specs=2, wishes=1), "without volume", nodes=1), DATA_LOST
     ),
-    "users do not wait": missing(variants.UsersDoNotWait, Load(Budget(specs=3), "without volume", nodes=1), DATA_LOST),
+    "history is not asked": missing(
+        variants.AsksNoHistory, Load(Budget(specs=3), "without volume", nodes=1), DATA_LOST
+    ),
+    "what is compacted away counts as noted": missing(
+        variants.TakesTheUnknownAsNoted, Load(Budget(specs=3, compactions=1), "without volume", nodes=1), DATA_LOST
+    ),
+    "a deletion is not looked at again": missing(
+        variants.DoesNotLookAgain, Load(Budget(specs=4, stale=1), "without volume", nodes=1, lag="one"), DATA_LOST
+    ),
     "grants whatever is wished": missing(
         variants.GrantsWhateverIsWished,
         Load(Budget(specs=2, wishes=1), "without volume", nodes=1, sizes=(1, 2)),

@@ -20,16 +20,20 @@ from tests.model.state import (
     DELETING,
     EXPORTING,
     EXTENDING,
+    MISSED_DELETE,
+    MISSED_RETAIN,
     PRESENT,
     RELEASED,
     RETAINED,
     REVOKED,
+    UNMISSED,
     Controller,
     Holder,
     Op,
     Record,
     State,
     VolumeStatus,
+    with_array,
     with_controller,
     with_host,
     with_node,
@@ -112,6 +116,7 @@ class Transactions:
         assert spec is not None
         record = Record(spec.size, "create", 0, spec.delete)
         status = VolumeStatus(CREATING, spec.generation, ())
+        state = with_array(state, state.array._replace(missed=False))
         return with_volume(state, state.volume._replace(record=record, grant=(), status=status)), ""
 
     def intend_extend(self, state: State, seen: State, move: Move) -> Outcome:
@@ -131,7 +136,24 @@ class Transactions:
         record = seen.volume.record
         assert record is not None
         broken = checks.intend_delete(state)
-        return self._intend(state, seen, record._replace(intent="delete"), DELETING), broken
+        array, unproven = state.array, UNMISSED if record.ended else 0
+        if unproven and array.missed:
+            unproven = MISSED_DELETE if array.last and array.last[1] else MISSED_RETAIN
+        state = with_array(state, array._replace(kept=array.keep))
+        return self._intend(state, seen, record._replace(intent="delete", unproven=unproven), DELETING), broken
+
+    def prove_delete(self, state: State, seen: State, move: Move) -> Outcome:
+        """V10."""
+        record, status = seen.volume.record, seen.volume.status
+        assert record is not None
+        assert status is not None
+        return self._intend(state, seen, record._replace(unproven=0), status.phase), ""
+
+    def spare(self, state: State, seen: State, move: Move) -> Outcome:
+        """V11."""
+        record = seen.volume.record
+        assert record is not None
+        return self._intend(state, seen, record._replace(intent="", unproven=0, ended=False), AVAILABLE), ""
 
     def forget_volume(self, state: State, seen: State, move: Move) -> Outcome:
         return with_volume(state, state.volume._replace(record=None, grant=None, status=None)), ""
@@ -141,11 +163,15 @@ class Transactions:
         spec, record, status = seen.volume.spec, seen.volume.record, seen.volume.status
         assert record is not None
         assert status is not None
-        status = status._replace(phase=AVAILABLE if spec else RETAINED, generation=spec.generation if spec else 0)
-        volume = state.volume._replace(status=status)
-        if spec and spec.delete != record.delete:
-            volume = volume._replace(record=record._replace(delete=spec.delete))
-        return with_volume(state, volume), ""
+        delete = spec.delete if spec else move.delete
+        phase = AVAILABLE if spec or delete else RETAINED
+        status = status._replace(phase=phase, generation=spec.generation if spec else 0)
+        record = record._replace(delete=delete, ended=spec is None)
+        missed = state.array.missed and spec is None and state.array.last != seen.array.last
+        state = with_array(state, state.array._replace(missed=missed))
+        if state.lag and not missed:  # history is asked after the record was seen: never for less than that speaks of
+            state = state._replace(lag=state.lag._replace(past=(state.array.last, False)))
+        return with_volume(state, state.volume._replace(status=status, record=record)), ""
 
     def _intend(self, state: State, seen: State, record: Record, phase: int) -> State:
         status = seen.volume.status

@@ -17,6 +17,7 @@ from reconciler.core.views import (
     ClaimView,
     ConnectionView,
     HolderView,
+    LastWish,
     NodeView,
     OnHost,
     RecordView,
@@ -412,11 +413,31 @@ class ForgetsOnDelete(Rules):
         return plan_volume(view).step
 
 
-class UsersDoNotWait(Rules):
-    """A wish that takes back `on_delete: delete` is deleted before the controller noted it."""
+class AsksNoHistory(Rules):
+    """What is noted of a wish that is gone holds, whatever it said last."""
 
-    def user_may_delete(self, state: State) -> bool:
-        return True
+    def plan_volume(self, view: VolumeView) -> Step | None:
+        if isinstance(view.record, RecordView) and view.spec is None:
+            noted = LastWish(SpecView("array", view.record.size_gib, view.record.on_delete), 1)
+            view = replace(view, last=view.last and noted)
+        return plan_volume(view).step
+
+
+class TakesTheUnknownAsNoted(Rules):
+    """Where history is compacted away, what is noted holds."""
+
+    def plan_volume(self, view: VolumeView) -> Step | None:
+        if isinstance(view.record, RecordView) and view.last is not None and view.last.spec is None:
+            noted = LastWish(SpecView("array", view.record.size_gib, view.record.on_delete), 1)
+            view = replace(view, last=noted)
+        return plan_volume(view).step
+
+
+class DoesNotLookAgain(Rules):
+    """A deletion that is intended is carried out: an absent wish was compared."""
+
+    def plan_volume(self, view: VolumeView) -> Step | None:
+        return plan_volume(replace(view, proven=True)).step
 
 
 class GrantsWhateverIsWished(Rules):

@@ -35,10 +35,14 @@ from tests.model.state import (
     kinds,
     overlay,
     value_of,
+    with_array,
     with_controller,
     with_host,
     written,
 )
+
+WISH = key_bit(Family.DESIRED_VOLUME)
+"""The key that comes and goes as users like. To compare that it is absent does not tell whether it came and went again."""
 
 
 class World:
@@ -179,7 +183,8 @@ class World:
         if lag:
             unseen = keys & lag.keys & ~lag.dirty
             if unseen:
-                after = after._replace(lag=lag._replace(old=tuple(sorted((*lag.old, *_values(before, unseen))))))
+                old = tuple(sorted((*lag.old, *_values(before, unseen))))
+                after = after._replace(lag=lag._replace(old=old, past=_past(before) if unseen & WISH else lag.past))
         return after
 
     def _dirt(self, keys: int) -> int:
@@ -191,7 +196,7 @@ class World:
         budget = after.budget._replace(stale=after.budget.stale - 1)
         for actor, lagging in self._lags:
             if lagging & keys:
-                lag = Lag(actor, lagging, _values(before, lagging & keys))
+                lag = Lag(actor, lagging, _values(before, lagging & keys), _past(before))
                 what = f"{happened.what} (from now on unseen by {ACTORS[actor]})"
                 blind = after._replace(lag=lag, budget=budget)
                 yield Next(Kind.EVENT, happened.actor, what, blind, happened.broken)
@@ -208,7 +213,16 @@ def _pictures(actor: int, state: State) -> Iterator[Picture]:
     """The present; the past as well, while the actor's cache lags: one worker may be slower than another."""
     yield Picture(state, 0)
     if state.lag and state.lag.actor == actor:
-        yield Picture(overlay(state, state.lag.old), state.lag.dirty)
+        seen = overlay(state, state.lag.old)
+        if state.lag.dirty & WISH:
+            last, missed = state.lag.past
+            seen = with_array(seen, seen.array._replace(last=last, missed=missed))
+        gone_again = WISH if (WISH, None) in state.lag.old and state.volume.spec is None else 0
+        yield Picture(seen, state.lag.dirty & ~gone_again)
+
+
+def _past(state: State) -> tuple[tuple[int, bool] | None, bool]:
+    return state.array.last, state.array.missed
 
 
 def _values(state: State, keys: int) -> tuple[tuple[int, object], ...]:

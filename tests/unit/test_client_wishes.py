@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from schema.keys import Family
-from schema.models import VolumePhase, VolumeStatus
+from schema.models import Condition, Verdict, VolumePhase, VolumeStatus
 from tests.unit.client_world import KEYS, World
 
 
@@ -104,6 +104,35 @@ def test_delete_says_what_becomes_of_the_data() -> None:
     world.volume(spec=b'{"backend": "lvm", "size_gib": 10, "on_delete": "delete"}')
     result = world.run("delete", "volume/data")
     assert "its data WILL BE DELETED once it is detached from web-1 (on_delete: delete)" in result.stderr
+
+
+def test_delete_says_what_is_noted() -> None:
+    """F-D2: of a wish that no controller has noted it is said so, and what is noted instead."""
+    world = World()
+    world.volume(spec=b'{"backend": "lvm", "size_gib": 10, "on_delete": "delete"}')
+    world.available()
+    noted = world.run("delete", "volume", "data", "--yes")
+    assert "its data WILL BE DELETED (on_delete: delete)\n" in noted.stderr
+    world.volume(spec=b'{"backend": "lvm", "size_gib": 10, "on_delete": "delete"}')
+    world.available()
+    world.volume(spec=b'{"backend": "lvm", "size_gib": 10, "on_delete": "retain"}')
+    hoped = world.run("delete", "volume", "data")
+    assert "its data is retained (on_delete: retain), but no controller has noted this wish yet" in hoped.stderr
+
+
+def test_a_question_for_the_last_wish_is_answered_by_name() -> None:
+    """F-D2: `brickctl delete volume` confirms that the data goes, and says that nobody knows what the wish said."""
+    world = World()
+    world.available()
+    verdict = Verdict(
+        generation=0,
+        conditions=(Condition(type="Available", status="False", reason="LastWishUnknown", message="m", since=""),),
+    )
+    world.put(Family.VERDICT_VOLUME, ("data",), verdict)
+    result = world.run("delete", "volume", "data", "--yes")
+    assert result.stdout == "volume/data confirmed: its data is deleted\n"
+    assert "it isn't known what its last wish said" in result.stderr
+    assert b'"u-1"' in (world.value(Family.DESIRED_DELETION, "data") or b"")
 
 
 def test_imported_data_is_retained_whatever_is_written() -> None:

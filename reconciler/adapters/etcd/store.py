@@ -19,11 +19,12 @@ from reconciler.adapters.etcd import rpc
 from reconciler.adapters.etcd.calls import Caller
 from reconciler.adapters.etcd.faults import LeaseGone
 from reconciler.adapters.etcd.settings import EtcdSettings
-from reconciler.adapters.etcd.watching import Watch, item
+from reconciler.adapters.etcd.watching import Watch, history, item
 from reconciler.runtime.ports import (
     Batch,
     Compacted,
     Compare,
+    Event,
     Item,
     Listing,
     Op,
@@ -84,6 +85,14 @@ class EtcdStore:
     def get(self, key: str) -> Item | None:
         pairs = self._caller.unary(rpc.RANGE, rpc.RangeRequest(key=_bytes(key))).kvs
         return item(pairs[0]) if pairs else None
+
+    def past(self, key: str, revision: int) -> Item | None:
+        pairs = self._caller.unary(rpc.RANGE, rpc.RangeRequest(key=_bytes(key), revision=revision)).kvs
+        return item(pairs[0]) if pairs else None
+
+    def history(self, key: str, since: int) -> Sequence[Event]:
+        now = self._caller.unary(rpc.RANGE, rpc.RangeRequest(key=_bytes(key), keys_only=True)).header.revision
+        return history(self._caller, _bytes(key), since, now)
 
     def list(self, prefix: str) -> Listing:
         for _ in range(_LISTS_MAX - 1):

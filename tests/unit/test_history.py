@@ -1,0 +1,81 @@
+"""What the last value of a key was: told from the store's history, or not at all."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from reconciler.runtime.history import last_value
+from reconciler.runtime.ports import Compacted
+from tests.fakes.clock import VirtualClock
+from tests.fakes.store import FakeEtcd
+
+KEY = "/wish"
+
+
+def noise(etcd: FakeEtcd, writes: int) -> None:
+    for _ in range(writes):
+        etcd.put("/other")
+
+
+def test_values_that_nobody_watched_are_found() -> None:
+    """However many lives the key had since it was last known, and however much else happened."""
+    etcd = FakeEtcd(VirtualClock())
+    noise(etcd, 5)
+    known = etcd.put(KEY, b"1")
+    noise(etcd, 500)
+    etcd.put(KEY, b"2")
+    etcd.delete(KEY)
+    etcd.put(KEY, b"3")
+    gone = etcd.delete(KEY)
+    noise(etcd, 37)
+    store = etcd.client()
+    now = etcd.revision
+    etcd.put(KEY, b"later")
+    etcd.delete(KEY)
+    assert last_value(store, KEY, known, now)[0].value == b"3"
+    assert last_value(store, KEY, 0, now).revision == gone
+    assert last_value(store, KEY, gone, now) == last_value(store, KEY, known, now)
+
+
+def test_what_is_compacted_away_is_not_guessed() -> None:
+    etcd = FakeEtcd(VirtualClock())
+    known = etcd.put(KEY, b"1")
+    gone = etcd.delete(KEY)
+    noise(etcd, 10)
+    etcd.compact(gone)
+    for revision in (known, gone, 0):
+        with pytest.raises(Compacted):
+            last_value(etcd.client(), KEY, revision, etcd.revision)
+    with pytest.raises(Compacted):
+        last_value(etcd.client(), "/never", 0, etcd.revision)
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_the_last_value_or_none(seed: int) -> None:
+    """Any order of puts and deletes, compacted anywhere: never a value that was not the last one, and always it where nothing is
+    compacted after the key was last known."""
+    rng = random.Random(seed)
+    etcd = FakeEtcd(VirtualClock())
+    last, marks = b"0", [etcd.put(KEY, b"0")]
+    for number in range(1, rng.randrange(2, 30)):
+        there = etcd.get(KEY) is not None
+        match rng.randrange(3):
+            case 0:
+                last = b"%d" % number
+                marks.append(etcd.put(KEY, last))
+            case 1 if there:
+                marks.append(etcd.delete(KEY))
+            case _:
+                noise(etcd, rng.choice((1, 2, 40)))
+    if etcd.get(KEY) is not None:
+        marks.append(etcd.delete(KEY))
+    noise(etcd, rng.choice((0, 3, 100)))
+    known = rng.choice(marks)
+    compacted = rng.randrange(1, etcd.revision + 1) if rng.random() < 0.5 else 0
+    etcd.compact(compacted)
+    try:
+        assert last_value(etcd.client(), KEY, known, etcd.revision).item.value == last
+    except Compacted:
+        assert compacted >= known
