@@ -77,6 +77,7 @@ def dial(settings: Settings, interactive: Callable[[], bool]) -> Dialled:
                 key_file=settings.key_file,
                 user=settings.user,
                 password=_password(settings, interactive),
+                http_proxy=settings.http_proxy,
                 attempt_timeout_s=min(2.0, settings.connect_timeout_s),
                 timeout_s=settings.connect_timeout_s,
             )

@@ -38,6 +38,7 @@ class Given:
     password: str | None = field(default=None, repr=False)
     password_file: str | None = None
     prefix: str | None = None
+    http_proxy: bool | None = None
     connect_timeout_s: float | None = None
 
 
@@ -52,6 +53,7 @@ class Settings:
     user: str | None = None
     password: str | None = field(default=None, repr=False)
     prefix: str = DEFAULT_PREFIX
+    http_proxy: bool = False
     connect_timeout_s: float = CONNECT_TIMEOUT_S
 
 
@@ -72,10 +74,21 @@ def from_environment(environment: Mapping[str, str]) -> Given:
         password=first("BRICKWORK_PASSWORD") or secret or first("ETCDCTL_PASSWORD"),
         password_file=first("BRICKWORK_PASSWORD_FILE"),
         prefix=first("BRICKWORK_PREFIX"),
+        http_proxy=(first("BRICKWORK_HTTP_PROXY") or "").lower() in ("1", "true", "yes") or None,
     )
 
 
-FILE_FIELDS = ("endpoints", "ca_file", "cert_file", "key_file", "user", "password_file", "prefix", "connect_timeout_s")
+FILE_FIELDS = (
+    "endpoints",
+    "ca_file",
+    "cert_file",
+    "key_file",
+    "user",
+    "password_file",
+    "prefix",
+    "http_proxy",
+    "connect_timeout_s",
+)
 
 
 def from_file(path: Path, *, needed: bool) -> Given:
@@ -116,9 +129,11 @@ def _checked(path: Path, parsed: Any) -> Given:
         if not isinstance(endpoints, list) or not all(isinstance(each, str) for each in endpoints):
             raise Misuse(f"{path}: endpoints: must be a list of URLs, such as [{DEFAULT_ENDPOINT}]")
         values["endpoints"] = tuple(endpoints)
-    for name in FILE_FIELDS[1:-1]:
+    for name in FILE_FIELDS[1:-2]:
         if not isinstance(values.get(name), str | None):
             raise Misuse(f"{path}: {name}: must be text")
+    if not isinstance(values.get("http_proxy"), bool | None):
+        raise Misuse(f"{path}: http_proxy: must be true or false")
     timeout_s = values.get("connect_timeout_s")
     if timeout_s is not None and (isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float)):
         raise Misuse(f"{path}: connect_timeout_s: must be a number of seconds")
@@ -152,6 +167,7 @@ def settle(*sources: Given) -> Settings:
         user=found["user"],
         password=found["password"] or _read_password(found["user"], found["password_file"]),
         prefix=prefix,
+        http_proxy=bool(found["http_proxy"]),
         connect_timeout_s=found["connect_timeout_s"] or CONNECT_TIMEOUT_S,
     )
 

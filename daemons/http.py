@@ -13,6 +13,7 @@ import os
 import socket
 import stat
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -36,6 +37,9 @@ _log = structlog.get_logger(__name__)
 
 _REQUEST_TIMEOUT_S = 5
 _REQUESTS_AT_ONCE = 16
+_QUICK_S = 1
+"""For whole requests beyond those: a supervisor sends its few bytes at once."""
+_THREADS_MAX = 3 * _REQUESTS_AT_ONCE
 _LONGEST_SOCKET_PATH = 107
 
 
@@ -75,7 +79,9 @@ def parse_listen(text: str) -> Address:
 
 
 class _Server(ThreadingHTTPServer):
-    """At most so many requests at once: a stuck scraper must not fill the daemon with threads."""
+    """At most so many requests at once, each with one deadline for all of it: a stuck or slow client neither fills the daemon
+    with threads nor keeps others from an answer. Where many are slow, who comes then has to be quick, and the next one takes its
+    place."""
 
     daemon_threads = True
     block_on_close = False
@@ -84,7 +90,8 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, address: TcpAddress | Path, pages: Mapping[str, Page]) -> None:
         self.pages = pages
-        self._places = threading.BoundedSemaphore(_REQUESTS_AT_ONCE)
+        self._under_way: dict[socket.socket, float] = {}
+        self._lock = threading.Lock()
         where: Any
         if isinstance(address, Path):
             self.address_family, where = socket.AF_UNIX, str(address)
@@ -98,19 +105,41 @@ class _Server(ThreadingHTTPServer):
         self.server_name, self.server_port = "brickwork", 0
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if self._places.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
+        with self._lock:
+            many = len(self._under_way)
+            if many >= 2 * _REQUESTS_AT_ONCE:
+                _hang_up(min(self._under_way, key=self._under_way.__getitem__))
+            if many < _THREADS_MAX:
+                given_s = _REQUEST_TIMEOUT_S if many < _REQUESTS_AT_ONCE else _QUICK_S
+                self._under_way[request] = time.monotonic() + given_s
+        if many >= _THREADS_MAX:  # those who were hung up on are not gone yet
             self.shutdown_request(request)
+        else:
+            super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._places.release()
+            with self._lock:
+                self._under_way.pop(request, None)
+
+    def service_actions(self) -> None:
+        """Called some times a second: whoever has had the time for a whole request is hung up on."""
+        now = time.monotonic()
+        with self._lock:
+            for request, until in self._under_way.items():
+                if until < now:
+                    _hang_up(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         _log.warning("a request for metrics or health failed", exc_info=True)
+
+
+def _hang_up(request: socket.socket) -> None:
+    """Its thread ends by itself."""
+    with contextlib.suppress(OSError):
+        request.shutdown(socket.SHUT_RDWR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +163,12 @@ class _Handler(BaseHTTPRequestHandler):
         path = urlsplit(self.path).path
         page = self.server.pages.get(path, self._no_such_page)
         answer = page(self.headers.get("Accept", ""))
-        self.send_response(answer.status)
-        self.send_header("Content-Type", answer.content_type)
-        self.send_header("Content-Length", str(len(answer.body)))
-        self.end_headers()
-        if self.command == "GET":
-            with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(ConnectionError):
+            self.send_response(answer.status)
+            self.send_header("Content-Type", answer.content_type)
+            self.send_header("Content-Length", str(len(answer.body)))
+            self.end_headers()
+            if self.command == "GET":
                 self.wfile.write(answer.body)
 
     do_HEAD = do_GET

@@ -242,8 +242,9 @@ def start(settings: NodeSettings) -> NodeDaemon:
     node = identity.node_id(settings.state_folder, settings.node, socket.gethostname())
     boot = RunBoot(settings.run_folder)
     connector_settings = settings.connector_settings(node)
-    for name in ("lock_path", "link_folder", "mount_point_base"):
-        identity.trusted_folder(name, getattr(settings, name))
+    for name in ("lock_path", "link_folder", "mount_link_folder", "mount_point_base"):
+        if (folder := getattr(settings, name)) is not None:
+            identity.trusted_folder(name, folder)
     try:
         check_rights()
         connector = BrickConnector(connector_settings, log=lambda line: _log.info(line, worker="os-brick"))

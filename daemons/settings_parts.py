@@ -64,6 +64,8 @@ class Etcd(Section):
     """etcd's user, where no certificate names one. Takes `password_file`, and https (or this machine alone)."""
     password_file: AbsolutePath | None = None
     """Holds the user's password and nothing else, readable by this daemon only."""
+    http_proxy: bool = False
+    """Go through the proxy that `http_proxy`, `https_proxy` and `no_proxy` in the environment name. Else they are not looked at."""
     attempt_timeout_s: Seconds = 2.0
     """How long one member gets to answer one request, before the next is asked. Longer than an election of etcd (1 s) takes."""
     timeout_s: Seconds = 5.0
@@ -95,6 +97,7 @@ class Etcd(Section):
                 key_file=self.key_file,
                 user=self.user,
                 password=password,
+                http_proxy=self.http_proxy,
                 attempt_timeout_s=self.attempt_timeout_s,
                 timeout_s=self.timeout_s,
             )

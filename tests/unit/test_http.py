@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -109,6 +110,34 @@ def test_requests_beyond_the_limit_are_turned_away_and_the_others_served(start: 
     for client in silent:
         client.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
         assert client.recv(12) == b"HTTP/1.0 200"
+        client.close()
+
+
+@pytest.mark.parametrize("slow", [16, 60])
+def test_slow_clients_keep_no_page_from_others_and_get_one_deadline(start: Start, slow: int) -> None:
+    """F-K12: each byte kept a place for another five seconds."""
+    server = start()
+    assert isinstance(server.address, TcpAddress)
+    where = (server.address.host, server.address.port)
+    clients = [socket.create_connection(where, timeout=30) for _ in range(slow)]
+    began = time.monotonic()
+    ended: set[int] = set()
+    while len(ended) < slow:
+        before = time.monotonic()
+        assert get(server, "/healthz")[0] == 200
+        assert time.monotonic() - before < 3
+        for number, client in enumerate(clients):
+            client.settimeout(0.01)
+            try:
+                client.sendall(b"G")  # a byte now and then, never a whole request
+                if client.recv(1) == b"":
+                    ended.add(number)
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                ended.add(number)
+        assert time.monotonic() - began < 20
+    for client in clients:
         client.close()
 
 

@@ -122,6 +122,7 @@ class Links:
                     f"the link folder {self._folder} is a link or a file, which is not followed: remove it, and it is made anew"
                 )
             self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+            self._folder.chmod(0o755)  # the links are for everybody, whatever this process's umask
             owner = self._owner() or self._mark()
         except (OSError, UnicodeDecodeError) as error:
             raise LinkTaken(f"the link folder {self._folder} can't be used: {error}") from error

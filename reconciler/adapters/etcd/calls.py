@@ -79,10 +79,11 @@ class Link:
 
     def _open(self) -> None:
         stamps, target = _stamps(self._settings), self._endpoint.target
+        options = (*_OPTIONS, ("grpc.enable_http_proxy", int(self._settings.http_proxy)))
         if self._endpoint.secure:
-            self._channel = grpc.secure_channel(target, _credentials(self._settings), options=_OPTIONS)
+            self._channel = grpc.secure_channel(target, _credentials(self._settings), options=options)
         else:
-            self._channel = grpc.insecure_channel(target, options=_OPTIONS)
+            self._channel = grpc.insecure_channel(target, options=options)
         self.methods: dict[str, Any] = {
             call.path: kind(call.path, request_serializer=call.serialize, response_deserializer=call.parse)
             for kind, calls in ((self._channel.unary_unary, _UNARY), (self._channel.stream_stream, _STREAMS))

@@ -32,6 +32,8 @@ class EtcdSettings:
         key_file: PEM with the certificate's private key.
         user: etcd's user, where no client certificate names one; needs `password`.
         password: the user's. Never leaves this machine in clear text: refused with ``http`` endpoints elsewhere.
+        http_proxy: go through the proxy that ``http_proxy`` and its like in the environment name. Else etcd is spoken to directly,
+            whatever they say: a proxy sees all that is not https, and loopback is none of its business.
         attempt_timeout_s: seconds one endpoint gets to answer one request.
         timeout_s: seconds a call may take with all its repetitions. A watch asks for a sign of life after four times this
             silence, and gives up after six times (`watching`).
@@ -46,6 +48,7 @@ class EtcdSettings:
     key_file: Path | None = None
     user: str | None = None
     password: str | None = field(default=None, repr=False)
+    http_proxy: bool = False
     attempt_timeout_s: float = 2.0
     timeout_s: float = 5.0
 
@@ -59,6 +62,10 @@ class EtcdSettings:
         if not 0 < self.attempt_timeout_s <= self.timeout_s:
             raise ValueError("etcd: attempt_timeout_s must be above 0 and at most timeout_s")
         for endpoint in self.parsed():
+            if self.user is not None and self.http_proxy and not endpoint.secure:
+                raise ValueError(
+                    f"etcd: the password for {endpoint.url} would travel in clear text to a proxy; use https"
+                )
             if self.user is not None and not (endpoint.secure or endpoint.local):
                 raise ValueError(
                     f"etcd: the password would travel in clear text to {endpoint.url}; use https, or a unix socket or loopback"
