@@ -13,6 +13,8 @@ class NoteUnreadable(Terminal):
     """Nobody knows how its device would be disconnected."""
 
 
+HOST_LOGS_IN = "HostLogsIn"
+
 _NAMED = (IdentityMismatch, LinkTaken, NoteUnreadable)
 """Told under their own names: the device is doubted, or can't be given."""
 
@@ -48,6 +50,17 @@ def paths_missing(device: Device, status: AttachmentStatus, now: str, fault: str
         since=next((each.since for each in status.conditions if each.type == "Degraded"), now),
         observed_generation=status.generation,
     )
+
+
+def logs_in(device: Device, status: AttachmentStatus, now: str) -> tuple[Condition, ...]:
+    """That the host itself logs in to the device's target at boot: so it may be there before anybody granted it."""
+    if not device.logs_in:
+        return ()
+    message = (
+        f"at boot this host logs in by itself to {', '.join(device.logs_in)}, which it had before Brickwork used it"
+    )
+    since = next((each.since for each in status.conditions if each.type == HOST_LOGS_IN), now)
+    return (Condition(type=HOST_LOGS_IN, status="True", reason=HOST_LOGS_IN, message=message, since=since),)
 
 
 def why_not(error: PortError, status: AttachmentStatus, now: str) -> Condition:

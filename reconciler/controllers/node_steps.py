@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from reconciler.controllers.conditions import ExtendFailed, device_fields, paths_missing, why_not
+from reconciler.controllers.conditions import ExtendFailed, device_fields, logs_in, paths_missing, why_not
 from reconciler.controllers.host import GIB, Host, Known, least_bytes
 from reconciler.controllers.missing_paths import MissingPaths
 from reconciler.controllers.snapshot import Conflict, Snapshot, Writer
@@ -312,7 +312,7 @@ class NodeSteps:
             update={
                 **device_fields(device),
                 "min_paths_reached": status.min_paths_reached or enough,
-                "conditions": (*kept, *degraded),
+                "conditions": (*kept, *degraded, *logs_in(device, status, now)),
                 "next_try": None,
             }
         )

@@ -417,6 +417,8 @@ class Device:
     details: Mapping[str, Any]
     portals_back: Sequence[str] = ()
     """Portals that answer, and that no path of the device goes through: `add_paths` may help. Told by `inspect` only."""
+    logs_in: Sequence[str] = ()
+    """Targets of it that the host logs in to by itself at boot, for reasons of its own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ class _Conditions:
             self._degraded(),
             self._on_host("Released", released, "NothingHeld", "InUse"),
             *self._not_resized(),
+            *(each for each in self.seen if each.type == "HostLogsIn" and self.attached),
         )
 
     def _accepted(self) -> Condition:

@@ -215,6 +215,7 @@ class FakeConnector:
             paths_total=self.host.paths_total,
             read_only=device.read_only,
             details={"identity": device.identity, "address": list(device.address)},
+            logs_in=list(self.host.logs_in),
         )
 
     def _take_away(self, target: Target, details: Mapping[str, Any] | None, step: Step, *, flush: bool) -> None:

@@ -79,6 +79,8 @@ class FakeHost:
         """By conn_info: logins whose device has not been found yet. The kernel may find it by itself (`scan`)."""
         self.links: dict[str, int] = {}
         """The stable links: volume -> device."""
+        self.logs_in: list[str] = []
+        """Targets that it logs in to by itself at boot."""
         self.obstacles: set[str] = set()
         """Volumes whose link has something else in its place."""
         self.disk: dict[str, Note] = {}

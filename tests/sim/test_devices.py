@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from client import facts
+from client.known import Reader
 from schema.keys import Family
 from tests.fakes.host import FakeHost
 from tests.sim.fleet import Fleet, Shape
@@ -75,6 +77,23 @@ def test_f_d4_the_second_volume_of_an_identity_is_refused_and_the_first_stays_ab
         run.let_pass(600.0)  # the second is tried again by its back-off
         assert list(node(run.fleet).links) == ["b"]
         run.act(attachment(run.fleet, "b", None))
+        run.until_settled()
+
+    play(story)
+
+
+def test_f_b7_a_host_that_logs_in_by_itself_is_told() -> None:
+    def story(run: Run) -> None:
+        node(run.fleet).logs_in = ["iqn.2026-01.example:shared"]
+        run.act(volume(run.fleet, "v"))
+        run.act(attachment(run.fleet, "v"))
+        run.let_pass(10.0)
+        known = Reader(run.fleet.etcd.client(), run.fleet.keyspace).families(*Family)
+        told = facts.attachment(known, "n1", "v")
+        assert told.state == "Attached"
+        (logs_in,) = (each for each in told.conditions if each.type == "HostLogsIn")
+        assert "iqn.2026-01.example:shared" in logs_in.message
+        node(run.fleet).logs_in = []
         run.until_settled()
 
     play(story)

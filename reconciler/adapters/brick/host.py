@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from reconciler.adapters.brick import block, conn_info, files, inquiry, locate, paths, sysfs, ways
+from reconciler.adapters.brick import block, conn_info, files, inquiry, locate, logins, paths, sysfs, ways
 from reconciler.adapters.brick.block import Block
 from reconciler.adapters.brick.files import Files
 from reconciler.adapters.brick.inquiry import Ask
@@ -215,7 +215,12 @@ class Host:
             paths_total=total,
             read_only=sysfs.read_only(self._roots, found.device),
             details=dict(found.details),
+            logs_in=self._logs_in(target),
         )
+
+    def _logs_in(self, target: Target) -> list[str]:
+        """Where the host itself logs in at boot, for reasons of its own: those records are not ours to change."""
+        return logins.automatic(logins.of(ways.data_of(target))) if ways.protocol_of(target) in locate.ISCSI else []
 
     @contextlib.contextmanager
     def _no_link_unless_verified(self, target: Target) -> Iterator[None]:

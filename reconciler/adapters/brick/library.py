@@ -21,7 +21,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from reconciler.adapters.brick import tools
+from reconciler.adapters.brick import logins, tools
+from reconciler.adapters.brick.logins import Logins
 from reconciler.adapters.brick.settings import ConnectorSettings
 from reconciler.runtime.ports import Terminal
 
@@ -54,8 +55,9 @@ ADDRESSES_MAX = 256
 class OsBrick:
     """os-brick's connectors. Errors are os-brick's own; the caller translates them. Thread-safe."""
 
-    def __init__(self, settings: ConnectorSettings) -> None:
+    def __init__(self, settings: ConnectorSettings, records: tuple[Path, ...] = logins.RECORDS) -> None:
         self._settings = settings
+        self._logins = Logins(settings.state_folder / "logins", records)
         self._setting_up = threading.Lock()
         self._ready = False
 
@@ -85,6 +87,8 @@ class OsBrick:
         if protocol in _TOOLS:
             tools.require(*_TOOLS[protocol])
         extra = {"enforce_multipath": self._settings.enforce_multipath}
+        if protocol in ("iscsi", "iser"):
+            self._logins.before(logins.of(data))
         connector = self._connector(protocol, data, multipath)
         if present and protocol in _CLEAN_UP:
             _disable(connector, _CLEAN_UP[protocol])
@@ -105,6 +109,8 @@ class OsBrick:
         """
         connector = self._connector(protocol, data, multipath)
         connector.disconnect_volume(copy.deepcopy(dict(data)), dict(device_info), force=force, ignore_errors=force)
+        if protocol in ("iscsi", "iser"):
+            self._logins.left(logins.of(data))
 
     def use_multipath(self) -> bool:
         """Whether several paths to a SCSI volume can be used: wished, and multipathd answers.
@@ -145,15 +151,14 @@ class OsBrick:
     def set_manual_startup(self, iqns: Iterable[str]) -> None:
         """Keep the host from logging in by itself after a reboot: a device that no grant explains could write (PROTOCOL R11).
 
-        os-brick has just said the opposite (``node.startup = automatic``). Failure is worth a warning only: at its start a node
-        removes such devices before it publishes its boot.
+        os-brick has just said the opposite (``node.startup = automatic``). What the host had for itself stays as it was
+        (`Logins`). Failure is worth a warning only: at its start a node removes such devices before it publishes its boot.
         """
-        for iqn in sorted(set(iqns)):
-            done = tools.run(
-                "iscsiadm", "-m", "node", "-T", iqn, "--op", "update", "-n", "node.startup", "-v", "manual"
-            )
+        for iqn, portal, value in self._logins.after(iqns):
+            record = ("iscsiadm", "-m", "node", "-T", iqn, "-p", portal)
+            done = tools.run(*record, "--op", "update", "-n", "node.startup", "-v", value)
             if done.returncode != 0:
-                _LOG.warning("could not set node.startup of %s to manual: %s", iqn, done.stderr.strip())
+                _LOG.warning("could not set node.startup of %s to %s: %s", iqn, value, done.stderr.strip())
 
     # --- set-up
 

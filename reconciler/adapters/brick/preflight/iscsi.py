@@ -89,7 +89,13 @@ def _automatic(case: Case) -> Answer:
         f" and {len(targets) - 3} more" if len(targets) > 3 else ""
     )
     set_manual = "iscsiadm -m node -T {} --op update -n node.startup -v manual"
-    return Fault(seen, (*(set_manual.format(each) for each in targets[:3]), "or, when nobody uses it: … --op delete"))
+    return Fault(
+        seen,
+        (
+            *(set_manual.format(each) for each in targets[:3]),
+            "or, when nobody uses it: … --op delete; or leave it, when the host itself lives on that target",
+        ),
+    )
 
 
 def _records(host: Host) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,130 @@
+"""Whether the host logs in to iSCSI targets by itself at boot: `node.startup` in open-iscsi's records.
+
+What we log in to is never logged in to by the host (PROTOCOL R11): a device that no grant explains could write. os-brick, when it
+connects, says the opposite in the records that it makes or finds, and so does everybody who uses the same target. What was there
+before us is not ours to change: the host itself may live on that target. So before the first login to a target the records that it
+has are noted, durably: after a crash, os-brick's could not be told from the host's.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+from reconciler.runtime.ports import Retryable
+
+RECORDS = (Path("/etc/iscsi/nodes"), Path("/var/lib/iscsi/nodes"))
+"""Where open-iscsi keeps what it knows of targets: Debian's place until 12, and that of others."""
+MANUAL, AUTOMATIC = "manual", "automatic"
+_STARTUP = re.compile(r"^node\.startup\s*=\s*(\S+)", re.MULTILINE)
+
+
+class Startup(NamedTuple):
+    """What a record should say."""
+
+    iqn: str
+    portal: str
+    """As iscsiadm takes it: `10.0.0.1:3260`."""
+    value: str
+
+
+class Logins:
+    """The host's own logins.
+
+    Args:
+        folder: where is noted what was there before us.
+        records: where open-iscsi's records are.
+    """
+
+    def __init__(self, folder: Path, records: tuple[Path, ...] = RECORDS) -> None:
+        self._folder = folder
+        self._records = records
+
+    def before(self, iqns: Iterable[str]) -> None:
+        """Note what the records of these targets say, before a login changes them. Raises Retryable when that can't be kept."""
+        for iqn in set(iqns):
+            now = self._startups(iqn)
+            noted = self._theirs(iqn)
+            theirs = now if noted is None else noted
+            try:
+                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                fresh = self._file(iqn).with_suffix(".new")
+                fresh.write_text(json.dumps({portal: value for portal, value in theirs.items() if portal in now}))
+                fresh.replace(self._file(iqn))
+            except OSError as error:
+                raise Retryable(f"{self._folder} can't be written: {error.strerror}") from error
+
+    def after(self, iqns: Iterable[str]) -> Iterator[Startup]:
+        """The records that do not say what they should: as before for the host's own, and manual for ours."""
+        for iqn in sorted(set(iqns)):
+            theirs = self._theirs(iqn) or {}
+            for portal, value in self._startups(iqn).items():
+                if value != (wanted := theirs.get(portal, MANUAL)):
+                    yield Startup(iqn, portal, wanted)
+
+    def left(self, iqns: Iterable[str]) -> None:
+        """os-brick removes the records with the last logout: what comes after that is the host's own again."""
+        for iqn in set(iqns):
+            if not self._startups(iqn):
+                self._file(iqn).unlink(missing_ok=True)
+
+    def _theirs(self, iqn: str) -> dict[str, str] | None:
+        try:
+            noted = json.loads(self._file(iqn).read_text())
+        except (OSError, ValueError):
+            return None
+        return {str(portal): str(value) for portal, value in noted.items()} if isinstance(noted, dict) else None
+
+    def _startups(self, iqn: str) -> dict[str, str]:
+        return dict(startups(iqn, self._records))
+
+    def _file(self, iqn: str) -> Path:
+        return self._folder / f"{quote(iqn, safe='')}.json"
+
+
+def startups(iqn: str, records: tuple[Path, ...] = RECORDS) -> Iterator[tuple[str, str]]:
+    """Each portal that the host knows of a target, and what `node.startup` says there."""
+    for folder in records:
+        for place in _entries(folder / iqn):
+            for file in (
+                place,
+                *_entries(place),
+            ):  # one for each interface; in old releases the portal's entry is the file
+                if (found := _STARTUP.search(_text(file))) is not None:
+                    yield _portal(place.name), found[1]
+
+
+def automatic(iqns: Iterable[str], records: tuple[Path, ...] = RECORDS) -> list[str]:
+    """Those targets that the host logs in to by itself at boot."""
+    return [iqn for iqn in sorted(set(iqns)) if AUTOMATIC in dict(startups(iqn, records)).values()]
+
+
+def of(data: Mapping[str, object]) -> list[str]:
+    """The targets that an iSCSI connection names."""
+    named = data.get("target_iqns") or [data.get("target_iqn")]
+    return [str(iqn) for iqn in named if iqn] if isinstance(named, list | tuple) else []
+
+
+def _portal(entry: str) -> str:
+    """`10.0.0.1,3260,1` or `fd00::1,3260,1`, as the folders are called."""
+    address, _, rest = entry.partition(",")
+    port = rest.partition(",")[0] or "3260"
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(errors="replace")
+    except OSError:
+        return ""
