@@ -22,6 +22,7 @@ from typing import Literal, NoReturn, overload
 import yaml
 
 from daemons.identity import FileStoreMemory, Instance
+from daemons.journal import complain
 from daemons.process import Exit, Refused
 from daemons.settings import (
     CommonSettings,
@@ -67,7 +68,7 @@ def settings_from(kind: Kind, arguments: Sequence[str], environ: Mapping[str, st
     try:
         settings = load(kind, file, environ)
     except SettingsError as error:
-        print(f"brickwork-{kind}: {error}", file=sys.stderr)
+        complain(f"brickwork-{kind}: {error}")
         raise SystemExit(Exit.SETTINGS) from None
     if options.check_config:
         _show(settings)

@@ -20,7 +20,7 @@ from daemons.commandline import settings_from
 from daemons.process import Exit, Refused, keep_to_itself, run
 from daemons.settings import ControllerSettings
 from daemons.shell import Shell
-from reconciler.adapters.child import end_survivors
+from reconciler.adapters.child import end_survivors, level_of
 from reconciler.adapters.cinder.backend import BackendSettings, CinderBackend
 from reconciler.controllers.audit import Audit
 from reconciler.controllers.keeper import Keeper
@@ -294,7 +294,9 @@ def start(settings: ControllerSettings) -> ControllerDaemon:
 
 
 def _cinder(backend: BackendSettings, settings: ControllerSettings) -> Backend:
-    return CinderBackend(backend, settings.state_folder, log=lambda line: _log.info(line, backend=backend.name))
+    return CinderBackend(
+        backend, settings.state_folder, log=lambda line: _log.log(level_of(line), line, backend=backend.name)
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,6 +1,6 @@
 """Logs: text on a terminal, one JSON object a line anywhere else; from structlog and from the standard library alike.
 
-    event ─▶ context (volume, node, epoch, step …) ─▶ redaction ─▶ text or JSON ─▶ queue ─▶ stderr
+    event ─▶ context (volume, node, epoch, step …) ─▶ redaction ─▶ text or JSON ─▶ queue ─▶ stderr, or systemd's journal
 
 The queue is there because stderr may be a pipe that nobody reads: a lease keeper that hangs in a log call could not give up
 its lease. A full queue drops lines and says later how many.
@@ -16,12 +16,13 @@ import logging
 import queue
 import sys
 import threading
-from collections.abc import Iterator
-from typing import Literal, TextIO
+from collections.abc import Iterator, Mapping
+from typing import Literal, NamedTuple, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from daemons.journal import FIELDS, Journal
 from daemons.redaction import redact
 from schema.shown import shown, without_surrogates
 
@@ -63,9 +64,9 @@ def _steer_no_terminal(_logger: WrappedLogger, _method: str, event: EventDict) -
 class Logs:
     """The configured logging of this process, until `close`."""
 
-    def __init__(self, form: Format, level: Level, stream: TextIO = sys.stderr) -> None:
+    def __init__(self, form: Format, level: Level, stream: TextIO = sys.stderr, journal: Journal | None = None) -> None:
         as_text = form == "text" or (form == "auto" and stream.isatty())
-        self._sink = _Sink(stream)
+        self._sink = _Sink(stream, journal)
         self._sink.setFormatter(_formatter(as_text, colors=stream.isatty()))
         logging.raiseExceptions = False
         root = logging.getLogger()
@@ -111,6 +112,7 @@ def _formatter(as_text: bool, colors: bool) -> logging.Formatter:
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=_context(),
         processors=[
+            _note_fields,
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.format_exc_info,
             redact_event,
@@ -120,20 +122,35 @@ def _formatter(as_text: bool, colors: bool) -> logging.Formatter:
     )
 
 
+def _note_fields(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """The processor: gives the sink what the journal can be searched by, besides the text."""
+    given = {name: event[name] for name in FIELDS if event.get(name) is not None}
+    event["_record"].fields.update({name: str(value) for name, value in redact(given).items()})
+    return event
+
+
+class _Line(NamedTuple):
+    text: str
+    level: int
+    fields: Mapping[str, str]
+
+
 class _Sink(logging.Handler):
     """Formats in the thread that logs, writes in a thread of its own."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, journal: Journal | None) -> None:
         super().__init__()
         self._stream = stream
-        self._lines: queue.Queue[str | threading.Event | None] = queue.Queue(_QUEUE_LINES)
+        self._journal = journal
+        self._lines: queue.Queue[_Line | threading.Event | None] = queue.Queue(_QUEUE_LINES)
         self._dropped = 0
         self._closed = False
         threading.Thread(target=self._write, name="logs", daemon=True).start()
 
     def emit(self, record: logging.LogRecord) -> None:
+        record.fields = {}
         try:
-            self._lines.put_nowait(self.format(record))
+            self._lines.put_nowait(_Line(self.format(record), record.levelno, record.fields))
         except queue.Full:
             self._dropped += 1
 
@@ -158,9 +175,18 @@ class _Sink(logging.Handler):
             if isinstance(line, threading.Event):
                 line.set()
                 continue
-            text = line + "\n"
             if self._dropped:
-                text, self._dropped = f'{{"event": "{self._dropped} lines dropped: nobody read"}}\n' + text, 0
-            with contextlib.suppress(OSError, ValueError):  # a full disk, a closed terminal: nowhere to say so
-                self._stream.write(without_surrogates(text))
-                self._stream.flush()
+                told, self._dropped = f'{{"event": "{self._dropped} lines dropped: nobody read"}}', 0
+                self._write_line(_Line(told, logging.WARNING, {}))
+            self._write_line(line)
+        if self._journal is not None:
+            self._journal.close()
+
+    def _write_line(self, line: _Line) -> None:
+        text = without_surrogates(line.text)
+        with contextlib.suppress(OSError, ValueError):  # a full disk, a closed terminal: nowhere to say so
+            if self._journal is not None:
+                self._journal.write(text, line.level, line.fields)
+                return
+            self._stream.write(text + "\n")
+            self._stream.flush()

@@ -24,6 +24,7 @@ from daemons.settings import NodeSettings
 from daemons.shell import Shell
 from reconciler.adapters.brick.connector import BrickConnector
 from reconciler.adapters.brick.loop import check_rights
+from reconciler.adapters.child import level_of
 from reconciler.adapters.notes import FileNotes
 from reconciler.controllers.host import Host
 from reconciler.controllers.node import NODE_KEY, NodeReconciler
@@ -247,7 +248,9 @@ def start(settings: NodeSettings) -> NodeDaemon:
             identity.trusted_folder(name, folder)
     try:
         check_rights()
-        connector = BrickConnector(connector_settings, log=lambda line: _log.info(line, worker="os-brick"))
+        connector = BrickConnector(
+            connector_settings, log=lambda line: _log.log(level_of(line), line, worker="os-brick")
+        )
         return NodeDaemon(settings, shell, node, ThisHost(boot, FileNotes(settings.state_folder / "notes"), connector))
     except PortError as error:
         raise Refused(str(error)) from error

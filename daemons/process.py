@@ -11,7 +11,6 @@ import ctypes
 import os
 import signal
 import socket
-import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping
@@ -21,6 +20,7 @@ from types import FrameType, TracebackType
 import sdnotify
 import structlog
 
+from daemons.journal import complain
 from daemons.redaction import redact_text
 
 _log = structlog.get_logger(__name__)
@@ -63,7 +63,7 @@ def run(program: str, body: Callable[[], Exit]) -> Exit:
     try:
         return body()
     except Refused as refusal:
-        print(f"{program}: {refusal}", file=sys.stderr)
+        complain(f"{program}: {refusal}")
         return refusal.exit
     except Exception as error:
         if isinstance(error, RuntimeError) and "start new thread" in str(error):
@@ -72,7 +72,7 @@ def run(program: str, body: Callable[[], Exit]) -> Exit:
         if structlog.is_configured():
             _log.critical("ended by a fault of our own", exc_info=True)
         else:  # before the log was opened, or after it was closed
-            print(f"{program}: ended by a fault of our own:\n{redact_text(traceback.format_exc())}", file=sys.stderr)
+            complain(f"{program}: ended by a fault of our own:\n{redact_text(traceback.format_exc())}")
         return Exit.CRASHED
 
 

@@ -11,6 +11,7 @@ import structlog
 from daemons.assembly import Assembly
 from daemons.http import Http
 from daemons.identity import FileStoreMemory, Instance, private_folder
+from daemons.journal import behind_stderr
 from daemons.logs import Logs
 from daemons.process import Exit, Failpoint, Signals, Supervisor, end_with_any_thread
 from daemons.settings import CommonSettings
@@ -33,7 +34,7 @@ class Shell(Assembly):
     """
 
     def __init__(self, settings: CommonSettings, calls: Sequence[str], indexes: Sequence[Index] = ()) -> None:
-        self._logs = Logs(settings.log.format, settings.log.level)
+        self._logs = Logs(settings.log.format, settings.log.level, journal=behind_stderr())
         end_with_any_thread(last=self._logs.flush)
         private_folder(settings.state_folder)
         private_folder(settings.run_folder)

@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import fcntl
 import json
+import logging
 import os
 import signal
 import stat
@@ -23,7 +24,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from reconciler.adapters.child import Child, end_survivors, serve
+from reconciler.adapters.child import Child, end_survivors, level_of, levels, serve
 from reconciler.runtime import ports
 from schema.secrets import KnownSecrets
 
@@ -107,6 +108,13 @@ def leak(params: Mapping[str, Any]) -> dict[str, Any]:
     return {"auth_password": "returned-" + CANARY}
 
 
+def log_at_levels(_: Mapping[str, Any]) -> None:
+    """As the workers do, whose formatters mark each line."""
+    print(levels.mark("careful", logging.WARNING))
+    print(levels.mark("it failed\nTraceback", logging.ERROR), flush=True)
+    os._exit(1)
+
+
 def print_what_was_returned(_: Mapping[str, Any]) -> None:
     print("later: returned-" + CANARY)
 
@@ -144,6 +152,7 @@ HANDLERS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "babble": babble,
     "leak": leak,
     "print_what_was_returned": print_what_was_returned,
+    "log_at_levels": log_at_levels,
     "forge": forge,
     "fail": fail,
     "fds": read_fds,
@@ -250,6 +259,14 @@ def test_prints_of_libraries_and_tools_do_not_disturb_the_protocol(child: Child,
     assert '{"id": 1, "ok": "forged"}' in lines
 
 
+def test_what_a_child_logs_keeps_its_level(child: Child, lines: list[str]) -> None:
+    """F-C21. Its last words are without the marks."""
+    with pytest.raises(ports.UnknownOutcome, match=r"careful \| it failed \| Traceback$"):
+        child.call("log_at_levels", {}, 20)
+    logged = [(line, level_of(line)) for line in lines if line in ("careful", "it failed", "Traceback")]
+    assert logged == [("careful", logging.WARNING), ("it failed", logging.ERROR), ("Traceback", logging.ERROR)]
+
+
 @pytest.mark.parametrize("given", [CANARY, ""])
 @pytest.mark.parametrize("how", ["raises", "busy", "returns"])
 def test_nothing_that_foreign_code_says_holds_a_secret(child: Child, lines: list[str], how: str, given: str) -> None:
@@ -343,7 +360,9 @@ def test_an_end_that_nobody_asked_for_is_logged(tmp_path: Path) -> None:
     assert [line for line in lines if "ended" in line] == []
     child.start(20)
     os.kill(child.call("pids", {}, 20)["worker"], signal.SIGKILL)
-    eventually(lambda: "the process ended: died of SIGKILL" in lines)
+    ended = "the process ended: died of SIGKILL"
+    eventually(lambda: ended in lines)
+    assert level_of(lines[lines.index(ended)]) == logging.WARNING
 
 
 def test_a_crash_ends_what_the_child_had_started(child: Child, tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ from reconciler.adapters.cinder.catalog import DRIVERS
 DEPLOY = Path(__file__).parents[2] / "deploy"
 Kind = Literal["controller", "node", "fence-agent"]
 KINDS: tuple[Kind, ...] = ("controller", "node", "fence-agent")
+UNITS: dict[str, Kind] = {kind: kind for kind in KINDS} | {"controller-array": "controller"}
+"""Each unit, and whose settings it uses."""
 
 MOUNT_NAMESPACE = {
     "ProtectSystem", "ProtectHome", "PrivateTmp", "PrivateDevices", "PrivateMounts", "ProtectKernelTunables",
@@ -35,12 +37,17 @@ MOUNT_NAMESPACE = {
 class Unit:
     """A unit file: options and their last values."""
 
-    def __init__(self, kind: Kind) -> None:
-        self.path = DEPLOY / f"brickwork-{kind}.service"
+    def __init__(self, name: str) -> None:
+        self.path = DEPLOY / f"brickwork-{name}.service"
         parser = configparser.RawConfigParser(strict=False)
         parser.optionxform = str  # type: ignore[assignment,method-assign]
         parser.read(self.path)
         self.service = dict(parser["Service"])
+
+    def all_of(self, option: str) -> list[str]:
+        """The words of an option that may stand several times, and of which each adds to the ones before."""
+        lines = self.path.read_text().splitlines()
+        return " ".join(line.partition("=")[2] for line in lines if line.startswith(f"{option}=")).split()
 
 
 def kind_of(example: Path) -> Kind:
@@ -93,18 +100,18 @@ def test_the_examples_use_options_that_their_drivers_have(example: Path) -> None
             assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_new_daemon_starts_only_when_all_of_the_old_one_is_dead(kind: Kind) -> None:
-    service = Unit(kind).service
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_new_daemon_starts_only_when_all_of_the_old_one_is_dead(unit: str) -> None:
+    service = Unit(unit).service
     assert service["KillMode"] == "control-group"
     assert service["SendSIGKILL"] == "yes"
     assert service["Restart"] == "always"
     assert service["RestartPreventExitStatus"] == str(int(Exit.SETTINGS))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_unit_keeps_what_the_settings_expect_where_they_expect_it(kind: Kind) -> None:
-    service = Unit(kind).service
+@pytest.mark.parametrize(("unit", "kind"), UNITS.items())
+def test_the_unit_keeps_what_the_settings_expect_where_they_expect_it(unit: str, kind: Kind) -> None:
+    service = Unit(unit).service
     examples = {"controller": "controller-lvm.yaml", "node": "node.yaml", "fence-agent": "fence-agent.yaml"}
     settings = load(kind, DEPLOY / "examples" / examples[kind], {})
     assert settings.state_folder == Path("/var/lib") / service["StateDirectory"]
@@ -123,12 +130,51 @@ def test_nothing_restricts_the_devices_of_the_node_daemon() -> None:
     assert not {"DevicePolicy", "DeviceAllow", "ProtectClock"} & Unit("node").service.keys()
 
 
+@pytest.mark.parametrize("unit", UNITS)
+def test_every_unit_is_hardened_by_what_all_daemons_bear(unit: str) -> None:
+    service = Unit(unit).service
+    expected = {"UMask": "0077", "LimitCORE": "0", "RestrictSUIDSGID": "yes", "SystemCallErrorNumber": "EPERM"}
+    assert {option: service.get(option) for option in expected} == expected
+    assert "SystemCallFilter" in service
+
+
+def test_the_node_daemon_has_the_capabilities_that_it_needs_and_no_others() -> None:
+    assert set(Unit("node").all_of("CapabilityBoundingSet")) == {
+        "CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_CHOWN", "CAP_NET_ADMIN", "CAP_KILL",
+        "CAP_SYS_PTRACE", "CAP_MKNOD", "CAP_SYS_MODULE", "CAP_IPC_LOCK", "CAP_SYS_RAWIO", "CAP_NET_BIND_SERVICE",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("unit", ["controller-array", "fence-agent"])
+def test_who_only_talks_over_the_network_has_no_capability(unit: str) -> None:
+    assert Unit(unit).all_of("CapabilityBoundingSet") == []
+    assert Unit(unit).service["CapabilityBoundingSet"] == ""
+
+
+def test_a_controller_for_arrays_is_not_root_and_never_beside_the_other() -> None:
+    unit = Unit("controller-array")
+    assert unit.service["User"] == "brickwork"
+    assert unit.all_of("Conflicts") == ["brickwork-controller.service"]
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
-@pytest.mark.parametrize("kind", KINDS)
-def test_systemd_understands_the_unit(kind: Kind, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("unit", "tenths"), [("node", 62), ("controller", 71), ("controller-array", 13), ("fence-agent", 18)]
+)
+def test_the_exposure_that_systemd_sees_does_not_grow(unit: str, tenths: int) -> None:
+    """The figures of docs/OPERATING.md."""
+    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", f"--threshold={tenths}"]
+    done = subprocess.run([*command, str(Unit(unit).path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert f"brickwork-{unit}.service: {tenths / 10:.1f} " in done.stdout
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
+@pytest.mark.parametrize(("name", "kind"), UNITS.items())
+def test_systemd_understands_the_unit(name: str, kind: Kind, tmp_path: Path) -> None:
     """With a program that exists, since Brickwork is not installed where the tests run."""
-    unit = tmp_path / f"brickwork-{kind}.service"
-    unit.write_text(Unit(kind).path.read_text().replace(f"/opt/brickwork/.venv/bin/brickwork-{kind}", "/bin/true"))
+    unit = tmp_path / f"brickwork-{name}.service"
+    unit.write_text(Unit(name).path.read_text().replace(f"/opt/brickwork/.venv/bin/brickwork-{kind}", "/bin/true"))
     command = ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", str(unit)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

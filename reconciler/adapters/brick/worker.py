@@ -14,6 +14,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from reconciler.adapters import child
+from reconciler.adapters.child import levels
 from reconciler.runtime.ports import Target
 from schema.secrets import KnownSecrets
 
@@ -58,14 +59,17 @@ def _optional(device: Any) -> Any:
 
 
 class _CleanFormatter(logging.Formatter):
-    """Takes secrets out of whole log lines, tracebacks included: os-brick logs failed commands with all their arguments."""
+    """Takes secrets out of whole log lines, tracebacks included: os-brick logs failed commands with all their arguments.
+
+    Each line has its level before it, for the daemon.
+    """
 
     def __init__(self, redactor: Redactor) -> None:
         super().__init__("%(levelname)s %(name)s: %(message)s")
         self._redactor = redactor
 
     def format(self, record: logging.LogRecord) -> str:
-        return self._redactor.clean(super().format(record).rstrip())
+        return levels.mark(self._redactor.clean(super().format(record).rstrip()), record.levelno)
 
 
 def main() -> None:

@@ -21,7 +21,8 @@ a random token in its environment: it proves the session when a restarted daemon
 """
 
 from reconciler.adapters.child.daemon import Child
+from reconciler.adapters.child.levels import level_of
 from reconciler.adapters.child.sessions import end_survivors
 from reconciler.adapters.child.worker import serve
 
-__all__ = ["Child", "end_survivors", "serve"]
+__all__ = ["Child", "end_survivors", "level_of", "serve"]

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reconciler.adapters.child import keeper, sessions
+from reconciler.adapters.child import keeper, levels, sessions
 from reconciler.adapters.child.lines import Lines, Replies, to_exception
 from reconciler.runtime import ports
 from schema.secrets import KnownSecrets
@@ -41,7 +41,7 @@ class Child:
         state_folder: where the record is kept by which `end_survivors` finds this child after a crash of the daemon.
         environment: added to what the child inherits. Never secrets: they go over the pipe.
         log: gets each line that the child, or anything below it, writes to stdout or stderr, without the secrets that it was
-            given or has told of.
+            given or has told of; `level_of` tells the line's level.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class Child:
         with self._spawning:
             life = self._life
         while life is not None and (left := life.end("killed", _PATIENCE_S)):
-            self._log(f"waiting for the death of {sessions.describe(left)}")
+            self._log(levels.at(logging.WARNING, f"waiting for the death of {sessions.describe(left)}"))
 
     def _spawn(self) -> _Life:
         token = secrets.token_hex(16)
@@ -276,7 +276,7 @@ class _Life:
         self.end(why, _PATIENCE_S)
         if unasked:
             with contextlib.suppress(Exception):
-                self._log(f"the process ended: {self.ended_by}")
+                self._log(levels.at(logging.WARNING, f"the process ended: {self.ended_by}"))
         os.set_blocking(stderr, False)  # a descendant that became a daemon may hold the other end for ever
         with contextlib.suppress(BlockingIOError):
             while chunk := os.read(stderr, _CHUNK):
@@ -315,7 +315,7 @@ class _Life:
 
     def _forward(self, lines: list[bytes]) -> None:
         for line in lines:
-            text = self._secrets.mask(line.decode(errors="replace").rstrip())
+            text = levels.read(self._secrets.mask(line.decode(errors="replace").rstrip()))
             self._words.append(text[:300])
             with contextlib.suppress(Exception):  # a full disk under the log is no reason to end calls
                 self._log(text)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reconciler.adapters.child import serve
+from reconciler.adapters.child import levels, serve
 from reconciler.adapters.cinder import library
 from reconciler.runtime.ports import NotOpen, PortError, Retryable, Terminal, Unavailable, Unsupported
 from schema.secrets import KnownSecrets
@@ -134,14 +134,14 @@ def _kind_of(error: BaseException, *, opening: bool) -> type[PortError]:
 
 
 class _Masked(logging.Formatter):
-    """Log lines without secrets."""
+    """Log lines without secrets, each with its level before it, for the daemon."""
 
     def __init__(self, secrets: KnownSecrets) -> None:
         super().__init__("%(levelname)s %(name)s: %(message)s")
         self._secrets = secrets
 
     def format(self, record: logging.LogRecord) -> str:
-        return self._secrets.mask(super().format(record))
+        return levels.mark(self._secrets.mask(super().format(record)), record.levelno)
 
 
 class _LastError(logging.Handler):

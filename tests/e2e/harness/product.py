@@ -25,6 +25,7 @@ CONTROLLER = "brickwork-controller"
 NODE = "brickwork-node"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 GROUP = "cinder-volumes"
+SHARE = "/disk/nfs/volumes"
 # For whatever takes one or several calls of drivers or os-brick. There to end a hang, hence far too long.
 SETTLE_S = 420
 
@@ -72,6 +73,20 @@ def lvm_backend(topology: Topology, kind: str) -> dict[str, Any]:
     return {"driver": "cinder.volume.drivers.lvm.LVMVolumeDriver", "options": options}
 
 
+def nfs_backend(topology: Topology) -> dict[str, Any]:
+    """Cinder's NFS driver, with a share of the controller's guest; starts its server."""
+    ctl = topology.ctl
+    ctl.run(f"mountpoint -q /proc/fs/nfsd || {layout.E2E}/guest/serve-nfs; mkdir -p {SHARE}")
+    ctl.put("/etc/brickwork/shares", f"{ctl.address(Lan.STORAGE_A)}:/volumes\n")
+    options = {
+        "nfs_shares_config": "/etc/brickwork/shares",
+        "nfs_mount_point_base": "/var/lib/brickwork/nfs",
+        "nas_secure_file_operations": "false",
+        "nas_secure_file_permissions": "false",
+    }
+    return {"driver": "cinder.volume.drivers.nfs.NfsDriver", "options": options}
+
+
 @dataclass(frozen=True)
 class Volume:
     """A volume of the LVM driver: its name for users, and where its bytes lie."""
@@ -83,6 +98,11 @@ class Volume:
     def device(self) -> str:
         """On the controller's guest."""
         return f"/dev/{GROUP}/volume-{self.uid}"
+
+    @property
+    def file(self) -> str:
+        """On the controller's guest, when it is one of the NFS driver."""
+        return f"{SHARE}/volume-{self.uid}"
 
     @property
     def link(self) -> str:
@@ -117,26 +137,33 @@ class Brickwork:
         """Start it, if it does not run."""
         if self._runs(self.topology.ctl, CONTROLLER):
             return
-        settings = self._common("controller") | {
-            "my_ip": self.topology.ctl.address(Lan.STORAGE_A),
-            "backends": self._backends,
+        self._start(self.topology.ctl, CONTROLLER, self.controller_settings(self.topology.ctl, self._backends))
+
+    def controller_settings(self, guest: Guest, backends: Mapping[str, Any]) -> dict[str, Any]:
+        """What a guest's controller is told."""
+        return self._common("controller") | {
+            "my_ip": guest.address(Lan.STORAGE_A),
+            "backends": dict(backends),
             "deadlines_s": {"start": 300},
         }
-        self._start(self.topology.ctl, CONTROLLER, settings)
 
     def start_node(self, guest: Guest, failpoint: str = "", *, multipath: bool = True) -> None:
         """Start the node daemon, if it does not run. With a failpoint it kills itself there (see docs/DEVELOPING.md)."""
         if self._runs(guest, NODE):
             return
-        settings = self._common("node") | {
-            "node": guest.name,
-            "my_ip": guest.address(Lan.STORAGE_A),
-            "multipath": multipath,
-            "deadlines_s": {"start": 300, "properties": 300, "inspect": 180},
-        }
+        settings = self.node_settings(guest) | {"multipath": multipath}
         if failpoint:
             settings |= {"allow_failpoints": True, "failpoint": failpoint}
         self._start(guest, NODE, settings)
+
+    def node_settings(self, guest: Guest) -> dict[str, Any]:
+        """What a guest's node daemon is told."""
+        return self._common("node") | {
+            "node": guest.name,
+            "my_ip": guest.address(Lan.STORAGE_A),
+            "multipath": True,
+            "deadlines_s": {"start": 300, "properties": 300, "inspect": 180},
+        }
 
     def kill(self, guest: Guest) -> None:
         """SIGKILL the guest's daemon."""
@@ -231,6 +258,10 @@ class Brickwork:
     def attachment(self, node: Guest, volume: Volume) -> dict[str, Any]:
         """What the node says of it."""
         return self.value(Family.ATTACHMENT, node.name, volume.name)
+
+    def value_of_node(self, node: Guest) -> dict[str, Any]:
+        """What the node says of itself."""
+        return self.value(Family.NODE, node.name)
 
     def keys(self) -> list[str]:
         """All keys below the prefix."""
