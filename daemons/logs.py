@@ -148,9 +148,10 @@ class _Sink(logging.Handler):
         threading.Thread(target=self._write, name="logs", daemon=True).start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        record.fields = {}
+        fields: dict[str, str] = {}
+        record.__dict__["fields"] = fields  # the formatter's copy of the record shares it: `_note_fields` fills it
         try:
-            self._lines.put_nowait(_Line(self.format(record), record.levelno, record.fields))
+            self._lines.put_nowait(_Line(self.format(record), record.levelno, fields))
         except queue.Full:
             self._dropped += 1
 

@@ -19,6 +19,7 @@ MINUTES = {
     "test_recovery.py": 12,
     "test_iscsi.py": 7,
     "test_moves.py": 5,
+    "test_systemd.py": 5,
     "test_lun_reuse.py": 4,
     "test_multipath.py": 3,
 }

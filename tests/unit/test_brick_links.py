@@ -120,3 +120,17 @@ def test_links_for_mount_units_hold_nothing_up(tmp_path: Path) -> None:
     assert os.readlink(links.publish("vol-1", LOOP3)) == str(LOOP3)
     links.withdraw("vol-1")
     assert os.readlink(tmp_path / "volumes" / "vol-1") == str(LOOP4)
+
+
+@pytest.mark.parametrize("mounts", [None, "volumes"])
+def test_everybody_may_follow_the_links_of_a_daemon_that_writes_for_itself_alone(
+    tmp_path: Path, mounts: str | None
+) -> None:
+    links = Links(tmp_path / "links", "n1", mounts=tmp_path / mounts if mounts else None)
+    before = os.umask(0o077)
+    try:
+        links.publish("vol-1", LOOP4)
+    finally:
+        os.umask(before)
+    made = {folder.name: oct(folder.stat().st_mode & 0o777) for folder in tmp_path.iterdir()}
+    assert made == dict.fromkeys({"links", mounts} - {None}, "0o755")

@@ -165,6 +165,10 @@ class Brickwork:
             "deadlines_s": {"start": 300, "properties": 300, "inspect": 180},
         }
 
+    def fence_agent_settings(self) -> dict[str, Any]:
+        """What a fence agent is told; its command is the test's."""
+        return self._common("fence-agent")
+
     def kill(self, guest: Guest) -> None:
         """SIGKILL the guest's daemon."""
         guest.kill_daemon(CONTROLLER if guest is self.topology.ctl else NODE)
