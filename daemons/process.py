@@ -67,7 +67,7 @@ def run(program: str, body: Callable[[], Exit]) -> Exit:
         return refusal.exit
     except Exception as error:
         if isinstance(error, RuntimeError) and "start new thread" in str(error):
-            print(f"{program}: no room for a thread on this host: see TasksMax, pids.max, ulimit -u", file=sys.stderr)
+            complain(f"{program}: no room for a thread on this host: see TasksMax, pids.max, ulimit -u")
             return Exit.REFUSED
         if structlog.is_configured():
             _log.critical("ended by a fault of our own", exc_info=True)
