@@ -142,9 +142,10 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
 
 
 def _told(target: FenceTarget) -> bytes:
-    """What the command reads: who the node is for switches and arrays. There is no secret in it."""
+    """What the command reads. What the node says of itself is kept apart from what is known of it: another node's initiator, or
+    power switch, must not be taken for its own. There is no secret in it."""
     known = {"node": target.node, "boot": target.boot, "volumes": list(target.volumes)}
-    return json.dumps({**known, "connector": dict(target.connector)}).encode() + b"\n"
+    return json.dumps({**known, "claimed_by_node": dict(target.connector)}).encode() + b"\n"
 
 
 def _text(stream: IO[bytes]) -> str:

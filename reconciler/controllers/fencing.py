@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from reconciler.controllers.snapshot import Conflict, Snapshot, Writer
 from reconciler.controllers.verdicts import rfc3339
+from reconciler.core.connectors import fit_for_drivers
 from reconciler.core.plan_fence import Hold, Limits, Plan, Watched, plan_fence
 from reconciler.runtime.backoff import Backoff
 from reconciler.runtime.cache import Cache
@@ -168,7 +169,7 @@ class Fencing:
         if record is None or record.boot != suspect.boot or any(snapshot.see(key) for key in facts[1:]):
             return  # it changed under our eyes: the next look sees it
         self._writer.confirm(snapshot, facts, (guard,))
-        target = FenceTarget(node, suspect.boot, record.connector, suspect.holds, silent_s)
+        target = FenceTarget(node, suspect.boot, fit_for_drivers(node, record.connector), suspect.holds, silent_s)
         self._recent[node] = self._clock.now()  # from here on it may be so
         try:
             proof = self._fencer.fence(target, lambda: self._guard() == guard)

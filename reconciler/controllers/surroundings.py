@@ -32,12 +32,12 @@ def volume_of(keyspace: Keyspace, path: str) -> tuple[str, ...]:
 
 
 def identifiers_of(connector: Mapping[str, object]) -> Iterable[str]:
-    """The index entries of a node under `BY_IDENTIFIER`."""
+    """The index entries of a node under `BY_IDENTIFIER`. Arrays don't tell upper from lower case."""
     for name in IDENTIFIERS:
         value = connector.get(name)
         for each in value if isinstance(value, list) else [value]:
             if each:
-                yield f"{name}={each}"
+                yield f"{name}={each}".casefold()
 
 
 class Surroundings:

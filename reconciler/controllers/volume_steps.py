@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from reconciler.controllers.keeper import volume_data
 from reconciler.controllers.snapshot import Conflict, Snapshot, Writer
+from reconciler.core.connectors import fit_for_drivers
 from reconciler.core.reading import Memory
 from reconciler.core.steps import Do, Step
 from reconciler.runtime.ports import Backend, Compare, Export, Reply
@@ -192,15 +193,16 @@ class VolumeSteps:
         epoch = max([work.snapshot.revision(work.grant_key), *(e + 1 for e in past)])
         wish = _there(work.snapshot.value(Key(Family.DESIRED_ATTACHMENT, (node, work.volume)), AttachmentSpec))
         record = _there(work.snapshot.value(Key(Family.NODE, (node,)), NodeRecord))
+        connector = fit_for_drivers(node, record.connector)
         holder = Holder(
             node=node,
             epoch=epoch,
             boot=record.boot,
             phase=HolderPhase.EXPORTING,
             mode=wish.mode,
-            connector=record.connector,
+            connector=connector,
         )
-        intent = ExportIntent(node=node, epoch=epoch, mode=wish.mode, connector=record.connector)
+        intent = ExportIntent(node=node, epoch=epoch, mode=wish.mode, connector=connector)
         after = work.record.model_copy(update={"exports": (*work.record.exports, intent)})
         work.commit([*work.lists((*grant.holders, holder)), (work.record_key, after)])
 

@@ -39,7 +39,12 @@ def test_what_it_is_told(tmp_path: Path) -> None:
     assert proof == FenceProof("chassis power is off", "powered_off")
     assert (tmp_path / "args").read_text() == "--first web-1 b1\n"
     told = json.loads((tmp_path / "stdin").read_text())
-    assert told == {"node": "web-1", "boot": "b1", "volumes": ["data", "logs"], "connector": {"initiator": "iqn.a"}}
+    assert told == {
+        "node": "web-1",
+        "boot": "b1",
+        "volumes": ["data", "logs"],
+        "claimed_by_node": {"initiator": "iqn.a"},
+    }
     environ = dict(line.split("=", 1) for line in (tmp_path / "env").read_text().splitlines())
     ours = {name: text for name, text in environ.items() if name.startswith("BRICKWORK_")}
     assert ours == {

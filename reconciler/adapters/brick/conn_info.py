@@ -64,7 +64,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
 _IMAGE = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.-]{0,200}(?:/[A-Za-z0-9_.][A-Za-z0-9_.-]{0,200}){1,2}")
 _KEYRING = re.compile(r"[\x20-\x7e\t\n]{1,10000}")
 _IQN = re.compile(
-    r"(?:iqn\.\d{4}-\d{2}\.[a-z0-9][a-z0-9.:_-]{0,210}|eui\.[0-9a-f]{16}|naa\.[0-9a-f]{16}(?:[0-9a-f]{16})?)",
+    r"(?:iqn\.\d{4}-\d{2}[.:][a-z0-9][a-z0-9.:_-]{0,210}|eui\.[0-9a-f]{16}|naa\.[0-9a-f]{16}(?:[0-9a-f]{16})?)",
     re.IGNORECASE,
 )
 _NQN = re.compile(r"nqn\.\d{4}-\d{2}\.[A-Za-z0-9][A-Za-z0-9.:_-]{0,210}")
