@@ -118,11 +118,16 @@ def _about_volumes(reader: Reader, wishes: list[Wish]) -> list[str]:
             near = get_close_matches(spec.backend, backends, n=1)
             meant = f"; did you mean {near[0]}?" if near else f" (there are: {', '.join(backends)})"
             found.append(f"hint: no controller has told of backend {spec.backend}{meant}")
-        elif isinstance(status, VolumeStatus) and (spec.size_gib or status.size_gib) < status.size_gib:
+        elif isinstance(status, VolumeStatus) and spec.size_gib and spec.size_gib < _least(status):
             found.append(
                 f"hint: volume {name} has {status.size_gib} GiB and does not shrink; this wish will be refused"
             )
     return found
+
+
+def _least(status: VolumeStatus) -> int:
+    """The array may have made it larger than was asked for: that much is still no shrinking."""
+    return min(status.asked_gib or status.size_gib, status.size_gib)
 
 
 def _about_attachments(reader: Reader, wishes: list[Wish]) -> list[str]:

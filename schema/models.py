@@ -257,6 +257,8 @@ class VolumeStatus(Stored):
     backend: str
     phase: VolumePhase
     size_gib: int
+    asked_gib: int | None = None
+    """What was asked for to get it; None: not known. A wish for less than this, and less than there is, is refused."""
     generation: int = 0
     on_delete: Literal["retain", "delete"] | None = None
     """What becomes of the data once the wish is gone, as far as that is noted: by the wish of this generation."""
@@ -306,6 +308,8 @@ class Record(Stored):
     backend: str
     size_gib: int
     """What the volume measures as far as is known. 0 while an import has not been measured."""
+    asked_gib: int | None = None
+    """What was asked for when it was made, taken over or extended last: arrays may make it larger. None: not known."""
     imported: bool = False
     on_delete: Literal["retain", "delete"] = "retain"
     intent: Intent | None = None

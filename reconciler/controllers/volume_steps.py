@@ -173,6 +173,7 @@ class VolumeSteps:
                 backend=record.backend,
                 phase=VolumePhase.RETAINED,  # the next look corrects it from the wish
                 size_gib=record.size_gib,
+                asked_gib=record.asked_gib,
                 holders=mirror,
             )
             work.commit([(work.volume_key, status)])
@@ -238,6 +239,7 @@ class VolumeSteps:
             uid=uid,
             backend=spec.backend,
             size_gib=spec.size_gib or 0,
+            asked_gib=spec.size_gib,
             imported=intent is Intent.IMPORT,
             on_delete=spec.on_delete,
             intent=intent,
@@ -249,6 +251,7 @@ class VolumeSteps:
             backend=spec.backend,
             phase=VolumePhase.CREATING,
             size_gib=spec.size_gib or 0,
+            asked_gib=spec.size_gib,
             generation=work.generation,
             on_delete=spec.on_delete,
         )
@@ -287,7 +290,8 @@ class VolumeSteps:
         heard = work.generation if spec else work.step.heard
         record = work.record.model_copy(update={"on_delete": on_delete, "heard": heard, "ended": spec is None})
         phase = VolumePhase.RETAINED if spec is None and on_delete == "retain" else VolumePhase.AVAILABLE
-        changes = {"phase": phase, "generation": work.generation, "size_gib": record.size_gib, "on_delete": on_delete}
+        changes = {"phase": phase, "generation": work.generation, "on_delete": on_delete}
+        changes |= {"size_gib": record.size_gib, "asked_gib": record.asked_gib}
         puts: Puts = [(work.volume_key, work.status.model_copy(update=changes))]
         if record != work.record:
             puts.append((work.record_key, record))
@@ -386,8 +390,10 @@ class VolumeSteps:
         self._available(work, reply)
 
     def _available(self, work: _Work, reply: Reply) -> None:
-        changes = {"intent": None, "target_gib": None, "size_gib": reply.size_gib, "model": dict(reply.model)}
-        status = work.status.model_copy(update={"phase": VolumePhase.AVAILABLE, "size_gib": reply.size_gib})
+        """What came, beside what was asked for: arrays make volumes larger."""
+        sizes = {"size_gib": reply.size_gib, "asked_gib": work.record.target_gib or work.record.asked_gib}
+        changes = {"intent": None, "target_gib": None, "model": dict(reply.model), **sizes}
+        status = work.status.model_copy(update={"phase": VolumePhase.AVAILABLE, **sizes})
         work.commit([(work.record_key, work.record.model_copy(update=changes)), (work.volume_key, status)])
 
     def _save(self, work: _Work, reply: Reply) -> None:

@@ -162,6 +162,7 @@ def _record_view(record: Record | Bad | None, grant: Grant | Bad | None) -> Reco
         on_delete=record.on_delete,
         imported=record.imported,
         imports=canonical(record.reference) if record.reference else None,
+        asked_gib=record.asked_gib,
         heard=record.heard,
         ended=record.ended,
         unproven=record.unproven,

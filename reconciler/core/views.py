@@ -108,6 +108,8 @@ class RecordView:
     on_delete: str = "retain"
     imported: bool = False
     imports: str | None = None
+    asked_gib: int | None = None
+    """What was asked for to get `size_gib`: arrays may make it larger."""
     heard: int = 0
     """Revision of the last change of its wish that the record speaks of; 0: not known."""
     ended: bool = False

@@ -29,7 +29,7 @@ def refusal(view: VolumeView, record: RecordView, spec: SpecView | Bad) -> Sayin
         reason = "NameTaken" if taken else "BackendDiffers"
         message = f"{view.volume} is on backend {record.backend}; it can't move to {spec.backend}"
         return Saying("", Aspect.ACCEPTED, reason, message, "user")
-    if spec.size_gib is not None and spec.size_gib < record.size_gib:
+    if spec.size_gib is not None and spec.size_gib < record.size_gib and not _was_asked_for(view, record, spec):
         reason = "NameTaken" if taken else "SizeSmaller"
         message = f"{view.volume} has {record.size_gib} GiB; it can't shrink to {spec.size_gib}"
         return Saying("", Aspect.ACCEPTED, reason, message, "user")
@@ -37,6 +37,14 @@ def refusal(view: VolumeView, record: RecordView, spec: SpecView | Bad) -> Sayin
         message = f"{view.volume} exists and is not an import of {spec.imports}"
         return Saying("", Aspect.ACCEPTED, "NameTaken", message, "user")
     return None
+
+
+def _was_asked_for(view: VolumeView, record: RecordView, spec: SpecView) -> bool:
+    """The array made it larger than asked for, and nothing less is wished now than was asked. An older controller did not note
+    what was; but the wish that the volume answers was one for it."""
+    if record.asked_gib is None:
+        return spec.generation == view.generation
+    return spec.size_gib is not None and spec.size_gib >= record.asked_gib
 
 
 def is_noted(view: VolumeView, record: RecordView) -> bool:

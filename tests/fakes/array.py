@@ -61,6 +61,8 @@ class FakeArray:
         """So many it has, of equal size."""
         self.tells_identity = True
         self.tells_size = True
+        self.step_gib = 1
+        """It makes volumes in steps of so many GiB."""
         self.extends_online = False
         self.rotates_passwords = False
         """Each connect gets another password, so conn_info changes from call to call."""
@@ -88,7 +90,7 @@ class FakeArray:
 
     def create(self, uid: str, size_gib: int) -> FakeVolume:
         if uid not in self.volumes:
-            self.volumes[uid] = FakeVolume(uid, size_gib)
+            self.volumes[uid] = FakeVolume(uid, self._in_steps(size_gib))
             self.audit.note("created", self.name, uid)
         return self.volumes[uid]
 
@@ -96,12 +98,15 @@ class FakeArray:
         if uid not in self.volumes:
             if name not in self.strangers:
                 raise Terminal(f"array {self.name} has no volume {name!r} to take over")
-            self.create(uid, self.strangers.pop(name))
+            self.create(uid, 0).size_gib = self.strangers.pop(name)
         return self.volumes[uid]
+
+    def _in_steps(self, size_gib: int) -> int:
+        return -(-size_gib // self.step_gib) * self.step_gib
 
     def extend(self, uid: str, size_gib: int) -> FakeVolume:
         volume = self.volume(uid)
-        volume.size_gib = max(volume.size_gib, size_gib)
+        volume.size_gib = max(volume.size_gib, self._in_steps(size_gib))
         return volume
 
     def delete(self, uid: str) -> None:

@@ -99,7 +99,7 @@ class FakeBackend:
             "create",
             volume,
             lambda: self.array.create(volume.uid, volume.size_gib),
-            lambda: Reply(model, volume.size_gib),
+            lambda: Reply(model, self.array.volume(volume.uid).size_gib),
         )
 
     def extend(self, volume: VolumeData, size_gib: int) -> Reply:
@@ -108,7 +108,7 @@ class FakeBackend:
             "extend",
             volume,
             lambda: self.array.extend(volume.uid, size_gib),
-            lambda: Reply(volume.model, size_gib),
+            lambda: Reply(volume.model, self.array.volume(volume.uid).size_gib),
         )
 
     def delete(self, volume: VolumeData) -> None:

@@ -167,7 +167,12 @@ def _volume_faults(values: Values, volume: str, *, online: bool) -> list[str]:
     due = VolumePhase.AVAILABLE if spec is not None else VolumePhase.RETAINED
     if not isinstance(status, VolumeStatus) or status.phase is not due:
         faults.append(f"volume {volume} is not {due.value}: {getattr(status, 'phase', None)}")
-    if isinstance(spec, VolumeSpec) and (online or not held) and record.size_gib != spec.size_gib:
+    least = min(record.asked_gib or record.size_gib, record.size_gib)
+    if (
+        isinstance(spec, VolumeSpec)
+        and (online or not held)
+        and not least <= (spec.size_gib or least) <= record.size_gib
+    ):
         faults.append(f"volume {volume} measures {record.size_gib} GiB, not {spec.size_gib}")
     return faults
 
