@@ -124,7 +124,7 @@ def _settings(file: Path | None) -> tuple[preflight.Settings, str]:
 
 def _ask_daemon(arguments: list[str], environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
     """Its program, not its code: the client knows nothing of daemons."""
-    command = [sys.executable, "-m", "daemons.node", *arguments, "--check-config"]
+    command = [sys.executable, "-m", "daemons.node", *arguments, "--check-config", "--elsewhere"]  # looks itself
     return subprocess.run(
         command, env=dict(environ), capture_output=True, text=True, timeout=_ASK_TIMEOUT_S, check=False
     )

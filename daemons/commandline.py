@@ -4,10 +4,12 @@ what to do with them.
     --config FILE      the settings; by default /etc/brickwork/<daemon>.yaml, which may be missing
     --accept-store     take etcd as it is from the next start on, although it was restored or replaced; then stop
     --check-config     print what holds after all defaults and stop: exit code 0, or 2 with every fault
+    --elsewhere        with it: these settings are for another machine, do not look at this one
+    --open             with it: set each backend up, too, as a start of the controller does
     --version
 
-`--check-config` asks nothing of the network and needs no rights; files that the settings name and that are missing here are
-mentioned, not counted as faults, so that settings can be checked on another machine than theirs.
+`--check-config` asks nothing of the network and needs no rights. It looks at files, and whether each backend could be opened on
+this host: class, options, SDK, programs. With `--elsewhere` it does not, and files that are missing here are mentioned only.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from typing import Literal, NoReturn, overload
 
 import yaml
 
+from daemons import checking
 from daemons.identity import FileStoreMemory, Instance
 from daemons.journal import complain
 from daemons.process import Exit, Refused
@@ -56,6 +59,17 @@ def settings_from(kind: Kind, arguments: Sequence[str], environ: Mapping[str, st
         "--check-config", action="store_true", help="print the effective settings, or all faults, and stop"
     )
     parser.add_argument(
+        "--elsewhere",
+        action="store_true",
+        help="with --check-config: for settings of another machine: look at no file, backend or program of this one",
+    )
+    if kind == "controller":
+        parser.add_argument(
+            "--open",
+            action="store_true",
+            help="with --check-config: also set each backend's driver up, which asks its array; takes the controller's rights",
+        )
+    parser.add_argument(
         "--accept-store",
         action="store_true",
         help="take etcd as it is from the next start on, although it was restored from a backup or replaced, and stop",
@@ -71,7 +85,7 @@ def settings_from(kind: Kind, arguments: Sequence[str], environ: Mapping[str, st
         complain(f"brickwork-{kind}: {error}")
         raise SystemExit(Exit.SETTINGS) from None
     if options.check_config:
-        _show(settings)
+        _show(kind, settings, elsewhere=options.elsewhere, set_up=getattr(options, "open", False))
     if options.accept_store:
         _accept_store(kind, settings)
     return settings
@@ -88,13 +102,27 @@ def _default_file(kind: Kind) -> Path:
     return Path("/etc/brickwork") / f"{kind}.yaml"
 
 
-def _show(settings: CommonSettings) -> NoReturn:
-    """The settings as YAML, secrets hidden, with a remark on each file that is missing."""
-    print(yaml.safe_dump(settings.shown(), sort_keys=False, allow_unicode=True), end="")
-    for name, path in _files(settings.model_dump(), ""):
-        if not path.exists():
-            print(f"note: {name}: {path} does not exist on this machine", file=sys.stderr)
+def _show(kind: Kind, settings: CommonSettings, *, elsewhere: bool, set_up: bool) -> NoReturn:
+    """The settings as YAML, secrets hidden; then what is wrong with them on this machine."""
+    print(yaml.safe_dump(settings.shown(), sort_keys=False, allow_unicode=True), end="", flush=True)
+    if elsewhere:
+        for missing in checking.files_missing(settings):
+            print(f"note: {missing}", file=sys.stderr)
+        raise SystemExit(Exit.OK)
+    faults = 0
+    for fault in _faults(settings, set_up=set_up):
+        print(f"brickwork-{kind}: {fault}", file=sys.stderr, flush=True)
+        faults += 1
+    if faults:
+        raise SystemExit(Exit.SETTINGS)
+    print(f"brickwork-{kind}: ok", file=sys.stderr)
     raise SystemExit(Exit.OK)
+
+
+def _faults(settings: CommonSettings, *, set_up: bool) -> Iterator[str]:
+    yield from checking.files_missing(settings)
+    if isinstance(settings, ControllerSettings):
+        yield from checking.unusable_backends(settings, set_up=set_up)
 
 
 def _accept_store(kind: Kind, settings: CommonSettings) -> NoReturn:
@@ -108,12 +136,3 @@ def _accept_store(kind: Kind, settings: CommonSettings) -> NoReturn:
         raise SystemExit(refusal.exit) from None
     print(f"brickwork-{kind} takes etcd as it is at its next start")
     raise SystemExit(Exit.OK)
-
-
-def _files(values: Mapping[str, object], before: str) -> Iterator[tuple[str, Path]]:
-    """Every file that the settings name; folders are made when needed."""
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _files(value, f"{before}{name}.")
-        elif isinstance(value, Path) and (name.endswith("_file") or name == "cinder_conf"):
-            yield f"{before}{name}", value

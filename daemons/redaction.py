@@ -44,7 +44,9 @@ def redact(value: Any, depth: int = 0) -> Any:
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.repr}
     if isinstance(value, Mapping):
-        return {name: _hide(item) if is_secret(name) else redact(item, depth + 1) for name, item in value.items()}
+        return {
+            name: _hide(item) if _is_hidden(name, item) else redact(item, depth + 1) for name, item in value.items()
+        }
     if isinstance(value, list | tuple | set | frozenset):
         return [redact(item, depth + 1) for item in value]
     if isinstance(value, BaseException):
@@ -52,6 +54,11 @@ def redact(value: Any, depth: int = 0) -> Any:
     if value is None or isinstance(value, bool | int | float):
         return value
     return redact_text(str(value))
+
+
+def _is_hidden(name: object, item: object) -> bool:
+    """A model's name, as in `backends: {token-db: …}`, is a user's; what is secret of it, its own fields say."""
+    return is_secret(name) and not isinstance(item, BaseModel)
 
 
 def _hide(value: object) -> object:

@@ -44,7 +44,7 @@ class Section(BaseModel):
 
     def shown(self) -> dict[str | None, Any]:
         """Everything, fit for anybody's eyes."""
-        shown: dict[str | None, Any] = redact(self.model_dump(mode="json"))
+        shown: dict[str | None, Any] = redact(self)
         return shown
 
 

@@ -31,7 +31,12 @@ class Run:
         # Without what pytest-xdist tells its workers: this is a run of its own.
         inherited = {key: text for key, text in os.environ.items() if not key.startswith("PYTEST_")}
         self.make = subprocess.Popen(
-            ["make", *words],
+            [
+                "env",
+                "--default-signal=INT",
+                "make",
+                *words,
+            ],  # it may be ignored here, as in all that a shell has beside itself
             cwd=ROOT,
             env={**inherited, name: value, "HANGING": str(self.hanging)},
             stdout=subprocess.PIPE,

@@ -63,6 +63,7 @@ def test_every_example_passes_the_check_of_its_daemon(example: Path) -> None:
         "--config",
         str(example),
         "--check-config",
+        "--elsewhere",
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == Exit.OK, done.stderr

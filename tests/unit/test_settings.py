@@ -395,13 +395,27 @@ def test_check_config_prints_what_holds_and_that_can_be_loaded_again(
 ) -> None:
     path = write(BACKENDS.replace("}}", f", options: {{san_password: {CANARY}}}, secrets_file: /nowhere/s.yaml}}}}"))
     with pytest.raises(SystemExit) as ended:
-        settings_from("controller", ["--config", str(path), "--check-config"], {"BRICKWORK_WORKERS": "3"})
+        settings_from(
+            "controller", ["--config", str(path), "--check-config", "--elsewhere"], {"BRICKWORK_WORKERS": "3"}
+        )
     assert ended.value.code == Exit.OK
     printed = capsys.readouterr()
     assert yaml.safe_load(printed.out)["workers"] == 3
     assert CANARY not in printed.out
     assert printed.err == "note: backends.lvm.secrets_file: /nowhere/s.yaml does not exist on this machine\n"
     assert load("controller", write(printed.out), {}).workers == 3
+
+
+@pytest.mark.parametrize("name", ["token-db", "password", "auth", "conn_info"])
+def test_a_backend_may_be_called_like_a_secret(name: str, write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    """F-B4: its settings were hidden as a whole, and --check-config ended with a traceback."""
+    path = write(f"backends: {{{name}: {{driver: {LVM}, options: {{san_password: {CANARY}}}}}}}\n")
+    with pytest.raises(SystemExit) as ended:
+        settings_from("controller", ["--config", str(path), "--check-config", "--elsewhere"], {})
+    assert ended.value.code == Exit.OK
+    shown = capsys.readouterr().out
+    assert yaml.safe_load(shown)["backends"][name]["driver"] == LVM
+    assert CANARY not in shown
 
 
 def test_faults_end_with_their_own_exit_code(write: Write, capsys: pytest.CaptureFixture[str]) -> None:

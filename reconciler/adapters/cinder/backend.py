@@ -124,11 +124,7 @@ class CinderBackend:
         with self._opening:
             self._start_anew()
             self._unused = False
-            params = {
-                "settings": self._settings.model_dump(mode="json", exclude={"deadlines_s"}),
-                "state_folder": str(self._state_folder.absolute()),
-                "volumes": [_to_json(volume) for volume in volumes],
-            }
+            params = {**self._place(), "volumes": [_to_json(volume) for volume in volumes]}
             try:
                 result = self._child.call("open", params, self._settings.deadlines_s.open)
             except UnknownOutcome as error:
@@ -138,6 +134,30 @@ class CinderBackend:
                 raise
         changed = {volume: _to_reply(reply) for volume, reply in result["changed"].items()}
         return Opened(_to_info(result["info"]), changed)
+
+    def check(self, *, set_up: bool) -> Sequence[str]:
+        """What hinders the backend on this host, one line each: programs and files that are missing. No other call may be under
+        way; the worker ends with it.
+
+        Args:
+            set_up: set the driver up, too, which asks the array.
+
+        Raises PortError with what is wrong with class, options, SDK or secrets, or with what the set-up said.
+        """
+        with self._opening:
+            try:
+                self._start_anew()
+                self._unused = False
+                found = self._child.call("check", {**self._place(), "set_up": set_up}, self._settings.deadlines_s.open)
+            finally:
+                self._child.kill()
+        return tuple(found)
+
+    def _place(self) -> dict[str, Any]:
+        return {
+            "settings": self._settings.model_dump(mode="json", exclude={"deadlines_s"}),
+            "state_folder": str(self._state_folder.absolute()),
+        }
 
     def _start_anew(self) -> None:
         """See to it that there is a worker that has done nothing yet."""

@@ -31,7 +31,7 @@ _MISTAKES = (ArithmeticError, AssertionError, AttributeError, LookupError, NameE
 
 
 class Worker:
-    """The handlers. All but `open` need an `open` that succeeded."""
+    """The handlers. All but `open` and `check` need an `open` that succeeded."""
 
     def __init__(self, secrets: KnownSecrets) -> None:
         self._operations: Operations | None = None
@@ -51,7 +51,7 @@ class Worker:
             "unexport": lambda do, params: do.unexport(params["volume"]),
             "exports": lambda do, _: do.exports(),
         }
-        return {"open": self.open} | {name: self._operation(call) for name, call in calls.items()}
+        return {"open": self.open, "check": self.check} | {name: self._operation(call) for name, call in calls.items()}
 
     def open(self, params: Params) -> Any:
         from reconciler.adapters.cinder import opening
@@ -72,6 +72,25 @@ class Worker:
         logging.getLogger().removeHandler(self._errors)
         self._operations = operations
         return result
+
+    def check(self, params: Params) -> list[str]:
+        """What hinders the backend here; with `set_up` its driver is set up, too, as if there were no volumes to bring back."""
+        from reconciler.adapters.cinder import checking, opening
+        from reconciler.adapters.cinder.operations import Operations
+
+        logging.getLogger().addHandler(self._errors)
+        settings, stages = params["settings"], ["construction"]
+        try:
+            # Not as for an empty backend: an NFS driver would choose, and keep, file modes for it.
+            driver, shadow = opening.construct(
+                settings, Path(params["state_folder"]), empty=False, secrets=self._secrets
+            )
+            lacking = [self._secrets.mask(line) for line in checking.hindrances(driver)]
+            if params["set_up"] and not lacking:
+                Operations(settings["name"], driver, shadow, settings["concurrency"]).set_up([], stages.append)
+        except BaseException as error:
+            raise self._translate(error, stage=stages[-1]) from None
+        return lacking
 
     def _operation(self, call: Callable[[Operations, Params], Any]) -> Callable[[Params], Any]:
         def handle(params: Params) -> Any:

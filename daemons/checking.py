@@ -1,0 +1,49 @@
+"""Whether settings can work on this host: for `--check-config`, before a daemon runs with them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from daemons.redaction import redact_text
+from daemons.settings import CommonSettings, ControllerSettings
+from reconciler.adapters.cinder.backend import BackendSettings, CinderBackend
+from reconciler.runtime.ports import PortError
+
+
+def files_missing(settings: CommonSettings) -> Iterator[str]:
+    """Every file that the settings name and that is not here; folders are made when needed."""
+    for name, path in _files(settings.model_dump(), ""):
+        if not path.exists():
+            yield f"{name}: {path} does not exist on this machine"
+
+
+def _files(values: Mapping[str, object], before: str) -> Iterator[tuple[str, Path]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _files(value, f"{before}{name}.")
+        elif isinstance(value, Path) and (name.endswith("_file") or name == "cinder_conf"):
+            yield f"{before}{name}", value
+
+
+def unusable_backends(settings: ControllerSettings, *, set_up: bool) -> Iterator[str]:
+    """One line for each thing that hinders a backend here, found as the running controller finds it.
+
+    Args:
+        set_up: have each driver set up, too, which asks its array. It then works in the controller's own state folder, as its
+            shares are mounted there.
+    """
+    if set_up:
+        settings.state_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="brickwork-check-") as folder:
+        state = settings.state_folder if set_up else Path(folder)
+        for name, backend in settings.backends.items():
+            yield from (f"backends.{name}: {redact_text(fault)}" for fault in _tried(backend, state, set_up=set_up))
+
+
+def _tried(backend: BackendSettings, state: Path, *, set_up: bool) -> list[str]:
+    try:
+        return list(CinderBackend(backend, state, log=lambda _: None).check(set_up=set_up))
+    except PortError as error:
+        return [str(error)]
