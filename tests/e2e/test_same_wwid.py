@@ -4,18 +4,20 @@ from typing import Any
 
 import pytest
 from harness.guest import Guest
-from harness.product import SETTLE_S, Brickwork, digest, iqn_of, lvm_backend, write
+from harness.product import GROUP, SETTLE_S, Brickwork, digest, iqn_of, lvm_backend, write
 from harness.topology import Topology
 from harness.waiting import wait_until
 
 CONFIGFS = "/sys/kernel/config/target"
-# The second's target gets another unit over its own logical volume, with the first one's serial number.
+ALIKE = f"/dev/{GROUP}/alike"
+# The second's target gets another unit, with the first one's serial number: over a logical volume of the test's, as a unit can't
+# have another number while it is exported, nor two units one device.
 NUMBER_ALIKE = rf"""
 set -e
 serial=$(sed 's/.*: //' {CONFIGFS}/core/iblock_*/*$FIRST/wwn/vpd_unit_serial)
 store={CONFIGFS}/core/iblock_98/alike group={CONFIGFS}/iscsi/$IQN/tpgt_1
 mkdir -p $store
-echo udev_path=$DEVICE >$store/control
+echo udev_path={ALIKE} >$store/control
 echo $serial >$store/wwn/vpd_unit_serial
 echo 1 >$store/enable
 for lun in $group/acls/*/lun_0 $group/lun/lun_0; do
@@ -29,7 +31,7 @@ for acl in $group/acls/*; do
     ln -s $group/lun/lun_0 $acl/lun_0/alike
 done
 """
-FORGET = f"rmdir {CONFIGFS}/core/iblock_98/alike {CONFIGFS}/core/iblock_98"
+FORGET = f"rmdir {CONFIGFS}/core/iblock_98/alike {CONFIGFS}/core/iblock_98; lvremove --yes {ALIKE}"
 LOGGED_IN = "iscsiadm -m session"
 
 
@@ -49,10 +51,12 @@ def test_the_second_volume_of_a_wwid_is_refused_and_the_first_works_on(
     brickwork.attach(n1, second)
     write(n1, first, "written to the first", offset_mib=1)
     write(n1, second, "written to the second", offset_mib=1)
-    theirs = digest(ctl, second.device)
+    ctl.run(f"lvcreate --yes --wipesignatures y --size 1G --name alike {GROUP}")
+    ctl.run(f"yes 'not to be touched' | dd of={ALIKE} bs=1M count=32 iflag=fullblock oflag=direct", timeout_s=180)
+    theirs = digest(ctl, ALIKE)
     brickwork.kill(n1)
     n1.run(f"multipath -f $(basename $(readlink {second.link})) || true; iscsiadm -m node -T {iqn_of(second)} --logout")
-    ctl.run(NUMBER_ALIKE, env={"IQN": iqn_of(second), "FIRST": first.uid, "DEVICE": second.device})
+    ctl.run(NUMBER_ALIKE, env={"IQN": iqn_of(second), "FIRST": first.uid})
 
     brickwork.start_node(n1, multipath=multipath)
     told = f"n1/{second.name} is refused"
@@ -61,7 +65,7 @@ def test_the_second_volume_of_a_wwid_is_refused_and_the_first_works_on(
     brickwork.brickctl("attach", "n1", second.name, "--mode", "ro", check=False)
     write(n1, first, "the first is written on", offset_mib=2)
     assert digest(n1, first.link) == digest(ctl, first.device)
-    assert digest(ctl, second.device) == theirs, "nothing of it reached the second"
+    assert digest(ctl, ALIKE) == theirs, "nothing of it reached the second"
 
     brickwork.detach(n1, second)
     assert iqn_of(second) not in n1.run(LOGGED_IN, check=False).stdout
@@ -69,5 +73,5 @@ def test_the_second_volume_of_a_wwid_is_refused_and_the_first_works_on(
     assert digest(n1, first.link) == digest(ctl, first.device)
     brickwork.detach(n1, first)
     assert brickwork.traces(n1, first) == []
-    assert digest(ctl, second.device) == theirs
+    assert digest(ctl, ALIKE) == theirs
     ctl.run(FORGET, check=False)

@@ -490,3 +490,30 @@ def test_a_file_that_os_brick_left_in_tmp_is_not_needed_to_disconnect(
     info = {**device.details["device_info"], "conf": str(conf)}
     host.disconnect(target(), {**device.details, "device_info": info}, flush=True)
     assert ("conf" in brick.given) is kept
+
+
+def test_paths_are_expected_only_through_the_hosts_storage_networks(
+    fake: FakeHost, brick: FakeBrick, array: FakeArray, tmp_path: Path, links: Path
+) -> None:
+    """F-B8: a portal in another network is neither logged in to nor missed."""
+    settings = ConnectorSettings.model_validate(
+        {
+            "node": "n1",
+            "state_folder": tmp_path / "state",
+            "my_ip": "10.0.0.9",
+            "link_folder": links,
+            "storage_networks": ["10.0.0.0/24"],
+        }
+    )
+    host = Host(settings, fake.roots, cast(OsBrick, brick), array.ask)
+    brick.multipath, brick.portals = True, ["10.0.0.1:3260"]
+    portals: dict[str, Any] = {
+        "target_portals": ["10.0.0.1:3260", "10.9.0.1:3260"],
+        "target_iqns": [IQN, IQN],
+        "target_luns": [LUN, LUN],
+    }
+    device = host.connect(target(**portals))
+    assert (device.paths_live, device.paths_total) == (1, 1)
+    again = host.inspect(target(**portals), device.details)
+    assert again is not None
+    assert (again.paths_total, again.portals_back) == (1, ())

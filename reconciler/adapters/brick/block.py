@@ -21,7 +21,7 @@ from reconciler.adapters.brick.inquiry import Ask
 from reconciler.adapters.brick.library import OsBrick
 from reconciler.adapters.brick.links import Links
 from reconciler.adapters.brick.neighbours import Neighbours
-from reconciler.adapters.brick.portals import Portals
+from reconciler.adapters.brick.portals import Network, Portals, for_this_host, refuse_other_networks
 from reconciler.adapters.brick.sysfs import Roots
 from reconciler.adapters.brick.usage import Hold, Usage
 from reconciler.adapters.brick.ways import Details, Found
@@ -38,7 +38,15 @@ class Block:
     tells_openers = False
 
     def __init__(
-        self, roots: Roots, brick: OsBrick, links: Links, near: Neighbours, *, nvme_multipath: bool, ask: Ask
+        self,
+        roots: Roots,
+        brick: OsBrick,
+        links: Links,
+        near: Neighbours,
+        *,
+        nvme_multipath: bool,
+        ask: Ask,
+        networks: Sequence[Network] = (),
     ) -> None:
         self._roots, self._brick, self._links, self._nvme_multipath = roots, brick, links, nvme_multipath
         self._neighbours = near
@@ -46,6 +54,7 @@ class Block:
         self._ask = ask
         self._answered: dict[str, frozenset[str]] = {}
         self._portals = Portals()
+        self._networks = networks
 
     # --- look
 
@@ -87,7 +96,7 @@ class Block:
             "addresses": sorted(locate.addresses(protocol, data)),
             **details,
         }
-        expected = locate.paths_expected(protocol, data, multipath=complete["use_multipath"])
+        expected = locate.paths_expected(protocol, self._data(target), multipath=complete["use_multipath"])
         return Found(device, tuple(sorted(every - {device})), complete, expected, tuple(sorted(strangers)))
 
     def identity(self, target: Target, found: Found) -> Identity:
@@ -177,7 +186,7 @@ class Block:
         """Only of a multipath map over iSCSI: no other device could take a path more without being made anew."""
         if ways.protocol_of(target) not in locate.ISCSI or not sysfs.multipath_wwid(self._roots, found.device):
             return ()
-        return self._portals.alive(locate.portals_without_path(self._roots, ways.data_of(target)))
+        return self._portals.alive(locate.portals_without_path(self._roots, self._data(target)))
 
     def add_paths(self, target: Target, found: Found) -> None:
         """os-brick's connect once more. Safe under a device in use, as all that it does is to add:
@@ -191,15 +200,20 @@ class Block:
         self._log_in(target, multipath=True, present=True)
         self._brick.set_manual_startup(locate.iqns(ways.data_of(target)))
 
+    def _data(self, target: Target) -> dict[str, Any]:
+        """The connection as far as it is for this host: what to log in to, and which paths to expect."""
+        return for_this_host(ways.protocol_of(target), ways.data_of(target), self._networks)
+
     def _log_in(self, target: Target, multipath: bool, *, present: bool) -> dict[str, Any]:
         protocol = ways.protocol_of(target)
-        answering = self._portals.answering(protocol, ways.data_of(target))
+        refuse_other_networks(protocol, ways.data_of(target), self._networks)
+        answering = self._portals.answering(protocol, self._data(target))
         return self._brick.connect(protocol, answering, multipath=multipath, present=present)
 
     def _complete(self, target: Target, found: Found, multipath: bool) -> bool:
         """Whether all promised paths are there and work."""
         live, total = paths.count(self._roots, found.device)
-        expected = locate.paths_expected(ways.protocol_of(target), ways.data_of(target), multipath)
+        expected = locate.paths_expected(ways.protocol_of(target), self._data(target), multipath)
         return live >= max(total, expected, 1)
 
     def _present(self, target: Target) -> Found | None:

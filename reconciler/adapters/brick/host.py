@@ -68,7 +68,13 @@ class Host:
         self._files: Way = Files(settings.owner, self._roots, self._brick, self._links)
         self._neighbours = Neighbours()
         self._block: Way = Block(
-            self._roots, self._brick, self._links, self._neighbours, nvme_multipath=settings.multipath, ask=ask
+            self._roots,
+            self._brick,
+            self._links,
+            self._neighbours,
+            nvme_multipath=settings.multipath,
+            ask=ask,
+            networks=settings.storage_networks,
         )
         self._noop = Noop(settings)
 

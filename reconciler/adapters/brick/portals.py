@@ -1,18 +1,22 @@
 """Which portals of a volume answer, asked before a login: one dead portal of two must not cost minutes.
 
 os-brick waits for every login, and a login to a silent portal takes iscsid two minutes. So it is given only those portals that
-accept a TCP connection now. The missing paths show in the device (`paths_live` of `paths_total`), and are added once their
+accept a TCP connection now, and of these only those that are for this host: an array tells all that it has, of every network
+(`for_this_host`). The missing paths show in the device (`paths_live` of `paths_total`), and are added once their
 portals answer (`Host.add_paths`).
 """
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+from reconciler.runtime.ports import Terminal
 
 _PATIENCE_S = 2.0
 """For one TCP handshake in a storage network: ten lost packets' worth would be longer, and the next connect tries again."""
@@ -22,6 +26,49 @@ _ISCSI_PORT = 3260
 _LISTS = ("target_portals", "target_iqns", "target_luns")
 
 Address = tuple[str, int]
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def for_this_host(protocol: str, data: Mapping[str, Any], networks: Sequence[Network]) -> dict[str, Any]:
+    """The connection with only those portals that are in one of the host's storage networks; without such settings, all but
+    link-local ones, which say nothing without an interface. Names of hosts stay. Unchanged where none would be left.
+
+    Not for looking whether something is gone: what is here came through whatever portal.
+    """
+    if protocol in ("iscsi", "iser") and data.get("target_portals"):
+        mine = [_is_mine(_address(str(portal))[0], networks) for portal in data["target_portals"]]
+        if not any(mine):
+            return dict(data)
+        lists = {key: _pick(data[key], mine) for key in _LISTS if data.get(key)}
+        first = {"target_portal": lists["target_portals"][0]} if "target_portal" in data else {}
+        for key, single in (("target_iqns", "target_iqn"), ("target_luns", "target_lun")):
+            if single in data and lists.get(key):
+                first[single] = lists[key][0]
+        return {**data, **lists, **first}
+    if protocol in ("nvmeof", "nvme") and data.get("portals"):
+        mine = [_is_mine(str(portal[0]), networks) for portal in data["portals"]]
+        return {**data, "portals": _pick(data["portals"], mine)} if any(mine) else dict(data)
+    return dict(data)
+
+
+def refuse_other_networks(protocol: str, data: Mapping[str, Any], networks: Sequence[Network]) -> None:
+    """Raises Terminal when the connection has portals, and none of them is for this host."""
+    named = data.get("target_portals") or data.get("portals") or filter(None, [data.get("target_portal")])
+    hosts = [_address(each)[0] if isinstance(each, str) else str(each[0]) for each in named]
+    asked = bool(networks and hosts) and protocol in ("iscsi", "iser", "nvmeof", "nvme")
+    if asked and not any(_is_mine(host, networks) for host in hosts):
+        ours = ", ".join(map(str, networks))
+        raise Terminal(f"none of its portals ({', '.join(hosts)}) is in this node's storage_networks ({ours})")
+
+
+def _is_mine(host: str, networks: Sequence[Network]) -> bool:
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return True
+    if networks:
+        return any(address.version == network.version and address in network for network in networks)
+    return not address.is_link_local
 
 
 class Portals:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork
 
 Seconds = Annotated[float, Field(gt=0)]
 Protocol = Literal[
@@ -45,6 +45,9 @@ class ConnectorSettings(BaseModel):
     """For the record by which a restarted daemon ends the worker that it left behind. The connector's own."""
     my_ip: str
     """This host's address in the storage network, as arrays may want to know it."""
+    storage_networks: tuple[IPvAnyNetwork, ...] = ()
+    """The networks through which this host reaches storage, as in ``10.1.0.0/24``. Portals elsewhere are not for this host: nobody
+    logs in to them, and no path is missed there. None named: all networks are."""
     multipath: bool = False
     """Use all portals of a volume. Needs multipathd for iSCSI and Fibre Channel."""
     enforce_multipath: bool = False
