@@ -81,12 +81,15 @@ def fence(
 
     A fence is never taken back. One that was made without --powered-off can be raised once, by the same command with it. The
     node needs nothing: when it comes back it drops what the boot left, and begins a new one.
+
+    Another host that is to take the node's place (brickwork-node --this-host-is, said there) waits for a fence with --powered-off
+    of the boot that the node published, whether that holds a volume or not.
     """
     key = Key(Family.FENCE, (node, checked("boot", boot)))
     known = _read(Reader(session.store, session.keyspace), node, key)
     earlier = _earlier(known, key, powered_off=powered_off)
     held = list(_held(known, node, boot, powered_off=powered_off))
-    _refuse(known, node, boot, held, although_alive=although_alive)
+    _refuse(known, node, boot, held, powered_off=powered_off, although_alive=although_alive)
     statement = FenceStatement(
         who=who or _user(),
         why=_said("--why", why),
@@ -138,7 +141,7 @@ def _held(known: Known, node: str, boot: str, *, powered_off: bool) -> Iterator[
                 yield Held(volume, facts.backend_of(known, volume), freed, tuple(waiting))
 
 
-def _refuse(known: Known, node: str, boot: str, held: list[Held], *, although_alive: bool) -> None:
+def _refuse(known: Known, node: str, boot: str, held: list[Held], *, powered_off: bool, although_alive: bool) -> None:
     """What is no help, or looks like a mistake."""
     record = known.value(Key(Family.NODE, (node,)), NodeRecord)
     published = record.boot if isinstance(record, NodeRecord) else ""
@@ -153,6 +156,8 @@ def _refuse(known: Known, node: str, boot: str, held: list[Held], *, although_al
             "To fence it all the same: --although-alive"
         )
     if not held:
+        if powered_off and boot == published:
+            return  # what it frees is the node's name, for another host
         raise Unmet(f"boot {boot} of {node} holds no volume: there is nothing that a fence would free")
     if not any(each.freed for each in held):
         kept = ", ".join(each.volume for each in held)
@@ -171,7 +176,7 @@ def _boots_of(known: Known, node: str) -> set[str]:
 
 def _ask(session: Session, node: str, boot: str, held: list[Held], *, powered_off: bool, yes: bool) -> None:
     means = "is over: the host is off, or was reset since" if powered_off else "can no longer write"
-    click.echo(f"You state that boot {boot} of {node} {means}. It holds:", err=True)
+    click.echo(f"You state that boot {boot} of {node} {means}. It holds{':' if held else ' nothing.'}", err=True)
     for each in held:
         click.echo(str(each), err=True)
     click.echo(

@@ -11,6 +11,7 @@ from dataclasses import replace
 from client import facts
 from client.known import Known, Reader
 from reconciler.core.mass import DELETES_PAUSED, DETACHES_PAUSED
+from reconciler.core.ownership import ThisHost
 from reconciler.core.plan_node import plan_node
 from reconciler.core.plan_volume import plan_volume
 from reconciler.core.reading import Around, Memory, attachment_view, volume_view
@@ -123,7 +124,9 @@ def node_step(known: Known, node: str, volume: str) -> Step | None:
         return None
     status = known.value(Key(Family.ATTACHMENT, (node, volume)), AttachmentStatus)
     there = isinstance(status, AttachmentStatus) and (status.phase is AttachmentPhase.ATTACHED or status.connected)
-    view = attachment_view(known.see, node, volume, record.boot, OnHost.PRESENT if there else OnHost.ABSENT)
+    this = ThisHost(record.host_identity) if record.host_identity else None
+    device = OnHost.PRESENT if there else OnHost.ABSENT
+    view = attachment_view(known.see, node, volume, record.boot, device, this=this)
     paused = facts.says(known, Key(Family.ATTACHMENT, (node, volume)), DETACHES_PAUSED) if view.wish is None else ""
     return plan_node(replace(view, paused=paused))
 

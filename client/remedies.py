@@ -140,6 +140,11 @@ REMEDIES: dict[str, tuple[str, ...]] = {
     "DuplicateNode": (
         "a clone of {node}, most likely, or another host whose settings say node: {node}. It does nothing, and {node} works on",
         "on that other host: systemctl stop brickwork-node; rm -r /var/lib/brickwork/node; put the settings right; start it again",
+        "if it is to take the place of {node}: there, brickwork-node --this-host-is {node}; then do what its log says",
+    ),
+    "OtherHost": (
+        "start the host that was {node} before, with its own disk: it gives the volume back as soon as it is {node} again",
+        "or, if it is off for good: brickctl fence {node} --boot {boot} --why replaced --evidence 'it is off' --powered-off",
     ),
     "Cordoned": (
         "see the cordons: brickctl describe node {node}",

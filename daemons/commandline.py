@@ -6,6 +6,7 @@ what to do with them.
     --check-config     print what holds after all defaults and stop: exit code 0, or 2 with every fault
     --elsewhere        with it: these settings are for another machine, do not look at this one
     --open             with it: set each backend up, too, as a start of the controller does
+    --this-host-is N   (node) from now on this host is the node N: its board or disk was changed, or it takes another's place
     --version
 
 `--check-config` asks nothing of the network and needs no rights. It looks at files, and whether each backend could be opened on
@@ -15,6 +16,7 @@ this host: class, options, SDK, programs. With `--elsewhere` it does not, and fi
 from __future__ import annotations
 
 import argparse
+import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
@@ -24,7 +26,8 @@ from typing import Literal, NoReturn, overload
 import yaml
 
 from daemons import checking
-from daemons.identity import FileStoreMemory, Instance
+from daemons.host_identity import identity_of, say_the_word
+from daemons.identity import FileStoreMemory, Instance, node_id, private_folder
 from daemons.journal import complain
 from daemons.process import Exit, Refused
 from daemons.settings import (
@@ -74,6 +77,12 @@ def settings_from(kind: Kind, arguments: Sequence[str], environ: Mapping[str, st
         action="store_true",
         help="take etcd as it is from the next start on, although it was restored from a backup or replaced, and stop",
     )
+    if kind == "node":
+        parser.add_argument(
+            "--this-host-is",
+            metavar="NODE",
+            help="say that this host is the node from now on (its board or disk was changed, or it replaces another), and stop",
+        )
     parser.add_argument("--version", action="version", version=f"brickwork {version('brickwork')}")
     options = parser.parse_args(arguments)
     file: Path | None = options.config
@@ -88,6 +97,8 @@ def settings_from(kind: Kind, arguments: Sequence[str], environ: Mapping[str, st
         _show(kind, settings, elsewhere=options.elsewhere, set_up=getattr(options, "open", False))
     if options.accept_store:
         _accept_store(kind, settings)
+    if isinstance(settings, NodeSettings) and options.this_host_is is not None:
+        _this_host_is(settings, options.this_host_is)
     return settings
 
 
@@ -135,4 +146,26 @@ def _accept_store(kind: Kind, settings: CommonSettings) -> NoReturn:
         print(f"brickwork-{kind}: {refusal}", file=sys.stderr)
         raise SystemExit(refusal.exit) from None
     print(f"brickwork-{kind} takes etcd as it is at its next start")
+    raise SystemExit(Exit.OK)
+
+
+def _this_host_is(settings: NodeSettings, node: str) -> NoReturn:
+    """A daemon that runs, and waits, hears of it within a second."""
+    try:
+        private_folder(settings.state_folder)
+        own = node_id(settings.state_folder, settings.node, socket.gethostname())
+        if own != node:
+            raise Refused(
+                f"this host bears the node id {own!r}, not {node!r}: see `node` in the settings, and the state folder"
+            )
+        identity = identity_of(settings.host_identity)
+        say_the_word(settings.state_folder, node, identity)
+    except Refused as refusal:
+        print(f"brickwork-node: {refusal}", file=sys.stderr)
+        raise SystemExit(refusal.exit) from None
+    print(
+        f"this host ({identity}) is {node} from now on, as soon as the boot of the former host is stated to be over: "
+        f"switch that off, and say so (brickctl describe node {node} names its boot): "
+        f"brickctl fence {node} --boot BOOT --why replaced --evidence 'it is switched off' --powered-off"
+    )
     raise SystemExit(Exit.OK)

@@ -38,10 +38,10 @@ def node_id(state_folder: Path, configured: str | None, hostname: str) -> str:
         Refused: the settings name another node than the one that this host has been, or no usable name can be had.
     """
     file = state_folder / "node-id"
-    kept = _read(file).strip() if file.exists() else None
+    kept = read(file).strip() if file.exists() else None
     if kept is None:
         chosen = configured or _from_hostname(hostname)
-        _write(file, chosen + "\n")
+        write(file, chosen + "\n")
         return chosen
     try:
         check_name("node", kept)
@@ -70,7 +70,7 @@ def _from_hostname(hostname: str) -> str:
 
 def kernel_boot_id(file: Path = KERNEL_BOOT_ID) -> str:
     """The kernel's id of this boot."""
-    return _read(file).strip()
+    return read(file).strip()
 
 
 def boot_id(run_folder: Path, kernel: str) -> str:
@@ -83,7 +83,7 @@ def boot_id(run_folder: Path, kernel: str) -> str:
     if not file.exists():
         return mint(run_folder, kernel)
     try:
-        stored = json.loads(_read(file))
+        stored = json.loads(read(file))
         kernel_then, boot = stored["kernel"], check_name("boot", stored["boot"])
     except (ValueError, TypeError, KeyError):
         raise Refused(
@@ -96,7 +96,7 @@ def boot_id(run_folder: Path, kernel: str) -> str:
 def mint(run_folder: Path, kernel: str) -> str:
     """A new boot id, durable when this returns. Called at boot, and after a fenced boot was cleaned (PROTOCOL R7)."""
     boot = secrets.token_hex(8)
-    _write(_boot_file(run_folder), json.dumps({"kernel": kernel, "boot": boot}) + "\n")
+    write(_boot_file(run_folder), json.dumps({"kernel": kernel, "boot": boot}) + "\n")
     return boot
 
 
@@ -193,7 +193,7 @@ class FileStoreMemory:
         if not self._file.exists():
             return None
         try:
-            stored = json.loads(_read(self._file))
+            stored = json.loads(read(self._file))
             return StoreMark(str(stored["cluster"]), int(stored["revision"]), bool(stored["accepted"]))
         except (ValueError, TypeError, KeyError):
             raise Refused(
@@ -202,17 +202,17 @@ class FileStoreMemory:
             ) from None
 
     def save(self, mark: StoreMark) -> None:
-        _write(self._file, json.dumps(mark._asdict()) + "\n")
+        write(self._file, json.dumps(mark._asdict()) + "\n")
 
 
-def _read(file: Path) -> str:
+def read(file: Path) -> str:
     try:
         return file.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise Refused(f"{file} can't be read: {error}") from error
 
 
-def _write(file: Path, text: str) -> None:
+def write(file: Path, text: str) -> None:
     """All or nothing, and durable: a half-written or forgotten id would be worse than none."""
     fresh = file.with_name(file.name + ".new")
     try:

@@ -19,6 +19,7 @@ import structlog
 from daemons import identity
 from daemons.assembly import STOP_BOUND_S, Assembly
 from daemons.commandline import settings_from
+from daemons.host_identity import KeptIdentity, identity_of
 from daemons.process import Exit, Refused, keep_to_itself, run
 from daemons.settings import NodeSettings
 from daemons.shell import Shell
@@ -31,7 +32,7 @@ from reconciler.controllers.node import NODE_KEY, NodeReconciler
 from reconciler.controllers.sign_of_life import RETRY_S, SignOfLife
 from reconciler.runtime.controller import After, Controller, Result
 from reconciler.runtime.lease import LeaseSession
-from reconciler.runtime.ports import Boot, Connector, Notes, PortError
+from reconciler.runtime.ports import Boot, Connector, HostIdentity, Notes, PortError
 from schema.codec import Malformed
 from schema.keys import Family, Key
 from schema.models import NodeRecord
@@ -69,6 +70,7 @@ class ThisHost:
     boot: Boot
     notes: Notes
     connector: Connector
+    identity: HostIdentity
 
 
 class NodeDaemon:
@@ -86,6 +88,7 @@ class NodeDaemon:
         self._shell = shell
         self._node = node
         self._boot = this.boot
+        self._identity = this.identity
         self._connector = this.connector
         self._host = Host(node, this.notes)
         self._properties: dict[str, object] = {}
@@ -104,6 +107,7 @@ class NodeDaemon:
             keyspace.path(Family.ALIVE, self._node),
             self._boot.current,
             lambda: str(self._properties.get("host", "")),
+            denied=self._not_the_node,
             duplicate=lambda why: _log.critical("another host is this node", why=why),
         )
         shell.needs_lease(self._session)
@@ -125,6 +129,7 @@ class NodeDaemon:
             connector=self._connector,
             host=self._host,
             boot=self._boot,
+            this=self._identity,
             record=self._record,
             enqueue=shell.queue.add,
             failpoint=shell.failpoint,
@@ -163,9 +168,11 @@ class NodeDaemon:
             except PortError as error:
                 _log.error("os-brick can't tell this host's connector properties", error=str(error))
                 self._shell.clock.sleep(PROPERTIES_RETRY_S)
+        for reflector in self._reflectors:
+            reflector.synced.wait()  # which host is the node stands in `nodes/N`
         self._session.start()
         self._shell.clock.spawn("sign of life", self._life.run)
-        self._life.given.wait()  # a copy of another host must not act as the node that it is a copy of
+        self._life.decided.wait()  # a copy of another host must not act as the node that it is a copy of
         unseen = self._reconciler.volumes()
         self._unseen = set(unseen)
         self._everything()
@@ -174,13 +181,17 @@ class NodeDaemon:
         controller.start()
 
     def _reconcile(self, key: str) -> Result:
-        """Nothing while another host is this node."""
-        if self._life.fault:
+        """Nothing while another host lives as this node; and where `nodes/N` names another, its planner wants hardly anything."""
+        waits = not self._life.given.is_set() or bool(self._life.fault)
+        if waits and not self._reconciler.not_the_node():
             return After(RETRY_S)
         try:
             return self._reconciler.reconcile(key)
         finally:
             self._note_seen(key)
+
+    def _not_the_node(self) -> str:
+        return self._reconciler.not_the_node()
 
     def _note_seen(self, key: str) -> None:
         """Told to systemd: units that wait for us want what is attached in *this* boot. All devices were looked at, or tried to."""
@@ -192,6 +203,7 @@ class NodeDaemon:
     def _record(self) -> NodeRecord:
         return NodeRecord(
             boot=self._boot.current(),
+            host_identity=self._identity.identity(),
             connector=self._properties,
             multipath=self._settings.multipath,
             versions={"brickwork": version("brickwork"), "os-brick": version("os-brick")},
@@ -208,6 +220,7 @@ class NodeDaemon:
             self._shell.queue.add(key.volume)
         elif key.family in (Family.NODE, Family.FENCE, Family.DESIRED_NODE):
             self._everything()
+            self._life.look()
 
     def _is_unreadable(self, path: str) -> bool:
         """Whether the key can't be read, or could not before. Told once."""
@@ -242,6 +255,7 @@ def start(settings: NodeSettings) -> NodeDaemon:
     shell = Shell(settings, CALLS)
     node = identity.node_id(settings.state_folder, settings.node, socket.gethostname())
     boot = RunBoot(settings.run_folder)
+    kept = KeptIdentity(settings.state_folder, node, identity_of(settings.host_identity), boot.current())
     connector_settings = settings.connector_settings(node)
     for name in ("lock_path", "link_folder", "mount_link_folder", "mount_point_base"):
         if (folder := getattr(settings, name)) is not None:
@@ -251,7 +265,8 @@ def start(settings: NodeSettings) -> NodeDaemon:
         connector = BrickConnector(
             connector_settings, log=lambda line: _log.log(level_of(line), line, worker="os-brick")
         )
-        return NodeDaemon(settings, shell, node, ThisHost(boot, FileNotes(settings.state_folder / "notes"), connector))
+        this = ThisHost(boot, FileNotes(settings.state_folder / "notes"), connector, kept)
+        return NodeDaemon(settings, shell, node, this)
     except PortError as error:
         raise Refused(str(error)) from error
 

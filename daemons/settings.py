@@ -148,6 +148,9 @@ class NodeSettings(CommonSettings):
     node: Name | None = None
     """This host's id in etcd. Default: the host name at first start. Kept in the state folder from then on, so a changed host
     name does not change it."""
+    host_identity: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,128}$")] | None = None
+    """What tells this host from a copy of it, where product uuid and machine id do not: in containers, and for several nodes on
+    one kernel. No two hosts may be given the same. Default: made of those two; a host without them is refused."""
     http: Http = Http(listen="127.0.0.1:9753")
     my_ip: str | None = None
     """This host's address in the storage network: some arrays grant access by it. Default: that of the default route."""

@@ -180,6 +180,13 @@ def _half_a_character(text: object) -> bool:
     return isinstance(text, str) and not text.isascii() and any("\ud800" <= each <= "\udfff" for each in text)
 
 
+def host_identity_in(data: bytes) -> str | None:
+    """Whose it is, of a `nodes/N` that can't be read as a whole: of a newer schema, or with one bad field."""
+    parsed = _load(data)
+    told = parsed.get("host_identity") if isinstance(parsed, dict) else None
+    return told if isinstance(told, str) else None
+
+
 def _load(data: bytes) -> dict[str, Any] | Malformed:
     if len(data) > LIMIT_BYTES:
         return Malformed("$", f"{len(data):,} bytes; a value may have at most {LIMIT_BYTES:,}")

@@ -109,9 +109,11 @@ class FenceStatement(Spec):
 
 
 class NodeRecord(Stored):
-    """`nodes/<node>`: who the node is in this boot, and how storage reaches it."""
+    """`nodes/<node>`: which host the node is, in which boot, and how storage reaches it."""
 
     boot: str
+    host_identity: str | None = None
+    """Of the host that is this node: no other one publishes, or speaks for its boots (PROTOCOL R17)."""
     connector: JsonObject
     multipath: bool = False
     versions: dict[str, str] = {}
@@ -133,6 +135,8 @@ class Claim(Stored):
     uid: str
     epoch: int
     boot: str
+    host_identity: str | None = None
+    """Of the host whose boot it is; older versions did not say."""
 
 
 class AttachmentPhase(StrEnum):
@@ -162,6 +166,8 @@ class AttachmentStatus(Stored):
     uid: str
     epoch: int
     boot: str
+    host_identity: str | None = None
+    """As in `Claim`."""
     generation: int = 0
     """Mod revision of the wish that this answers."""
     connected: bool = False
@@ -224,11 +230,13 @@ class Entry(Stored):
 
 
 class Holder(Entry):
-    """One node's grant. (uid, epoch) names it for ever; an epoch belongs to one boot."""
+    """One node's grant. (uid, epoch) names it for ever; an epoch belongs to one boot of one host."""
 
     node: str
     epoch: int
     boot: str
+    host_identity: str | None = None
+    """As in `nodes/N` when it was granted."""
     phase: HolderPhase
     mode: Literal["rw", "ro"] = "rw"
     connector: JsonObject = {}
@@ -271,6 +279,8 @@ class Connection(Stored):
     uid: str
     epoch: int
     boot: str
+    host_identity: str | None = None
+    """As in `Holder`."""
     phase: Literal[HolderPhase.READY, HolderPhase.REVOKED]
     mode: Literal["rw", "ro"] = "rw"
     conn_info: JsonObject | None = None

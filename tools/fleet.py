@@ -173,6 +173,7 @@ class Fleet:
         place = self.folder / name
         own = {
             "node": name,
+            "host_identity": name,
             "my_ip": "127.0.0.1",
             "link_folder": str(place / "dev"),
             "mount_link_folder": str(place / "volumes"),

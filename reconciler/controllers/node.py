@@ -16,20 +16,23 @@ from reconciler.controllers.snapshot import Conflict, Snapshot, Writer
 from reconciler.controllers.vanished import VanishedAttachments
 from reconciler.controllers.verdicts import rfc3339
 from reconciler.core.mass import MassRule
+from reconciler.core.ownership import Ownership, ThisHost, ownership
 from reconciler.core.plan_node import leaves_trace, plan_boot, plan_node
-from reconciler.core.reading import attachment_view
+from reconciler.core.reading import attachment_view, looking
 from reconciler.core.steps import Do, Step
 from reconciler.core.views import AttachmentView, OnHost
 from reconciler.runtime.cache import Cache
 from reconciler.runtime.controller import After, Again, Done, Result
-from reconciler.runtime.ports import Boot, Busy, Clock, Connector, PortError, Store
-from schema.codec import Malformed
+from reconciler.runtime.ports import Boot, Busy, Clock, Connector, HostIdentity, PortError, Store
+from schema.codec import Malformed, host_identity_in
 from schema.keys import Family, Key, Keyspace
 from schema.models import AttachmentPhase, NodeRecord
 
 NODE_KEY = ".node"
 """The queue key of the node itself; no volume can have this name."""
 
+OTHER_HOST_S = 1.0
+"""Between two looks whether a person said that this host is the node: a file tells nobody that it was written."""
 BUSY_LOOK_S = 2.0
 """Between two looks at a device in use: the kernel tells nobody when it becomes free."""
 
@@ -58,6 +61,7 @@ class NodeReconciler:
         connector: Connector,
         host: Host,
         boot: Boot,
+        this: HostIdentity,
         record: Callable[[], NodeRecord],
         enqueue: Callable[[str], None],
         failpoint: Callable[[str], None],
@@ -73,6 +77,7 @@ class NodeReconciler:
         self._clock = clock
         self._host = host
         self._boot = boot
+        self._this = this
         self._record = record
         self._enqueue = enqueue
         self._observe_step = observe_step
@@ -83,7 +88,14 @@ class NodeReconciler:
         self._errors: dict[str, PortError] = {}
         self._writer = Writer(store, cache, keyspace)
         self._steps = NodeSteps(
-            node=node, writer=self._writer, connector=connector, host=host, boot=boot, clock=clock, failpoint=failpoint
+            node=node,
+            writer=self._writer,
+            connector=connector,
+            host=host,
+            boot=boot,
+            this=this,
+            clock=clock,
+            failpoint=failpoint,
         )
 
     def reconcile(self, key: str) -> Result:
@@ -95,10 +107,10 @@ class NodeReconciler:
         if view.wish is None and not view.drain and view.device is OnHost.PRESENT:
             view = replace(view, paused=self._vanished.why_paused(key, snapshot))
         if view.note_fault:
-            return self._hold(key, view.note_fault, snapshot)
+            return Done() if view.foreign else self._hold(key, view.note_fault, snapshot)
         step = plan_node(view)
         if step is None:
-            return self._settle(key, view, snapshot)
+            return Done() if view.foreign else self._settle(key, view, snapshot)
         result = self._act(key, step, snapshot)
         if view.fenced or not view.published:
             self._enqueue(NODE_KEY)
@@ -107,8 +119,8 @@ class NodeReconciler:
     def failed(self, key: str, delay_s: float) -> None:
         """The queue will try again in `delay_s` seconds: say in the attachment's status why it is not settled."""
         error = self._errors.get(key)
-        if error is not None:
-            snapshot = Snapshot(self._cache, self._keyspace)
+        snapshot = Snapshot(self._cache, self._keyspace)
+        if error is not None and not self._ownership(snapshot).fault:
             self._steps.tell(key, snapshot, error, rfc3339(self._clock.wall() + delay_s))
 
     def _view(self, volume: str, snapshot: Snapshot) -> AttachmentView:
@@ -119,7 +131,16 @@ class NodeReconciler:
         size_gib = note.size_gib if note is not None else None
         boot = self._boot.current()
         view = attachment_view(
-            snapshot.see, self._node, volume, boot, on_host, noted, paths_to_add=paths, size_gib=size_gib
+            snapshot.see,
+            self._node,
+            volume,
+            boot,
+            on_host,
+            noted,
+            paths_to_add=paths,
+            size_gib=size_gib,
+            this=self._this_host(),
+            told=self._told(),
         )
         return replace(view, note_fault=self._host.spoiled(volume))
 
@@ -182,6 +203,30 @@ class NodeReconciler:
         gone = known is None or known.on_host is not OnHost.PRESENT
         return Again() if gone or self._steps.paths_to_add(volume) else After(self._verify_s)
 
+    # --- which host the node is
+
+    def not_the_node(self) -> str:
+        """Why this host is not the node, and which devices of it are here all the same. Empty: it is, or may become it."""
+        fault = self._ownership(Snapshot(self._cache, self._keyspace)).fault
+        if not fault:
+            return ""
+        known = ((volume, self._host.known(volume)) for volume in sorted(self.volumes()))
+        here = [volume for volume, device in known if device is not None and device.on_host is OnHost.PRESENT]
+        what = f". Devices of {self._node} are on this host all the same: {', '.join(here)}; nobody may write to them"
+        return fault + (what if here else "")
+
+    def _ownership(self, snapshot: Snapshot) -> Ownership:
+        return ownership(looking(snapshot.see), self._node, self._this_host(), self._told())
+
+    def _this_host(self) -> ThisHost:
+        this = self._this
+        return ThisHost(this.identity(), this.boots() | {self._boot.current()}, this.was_node(), this.word())
+
+    def _told(self) -> str | None:
+        item = self._cache.get(self._keyspace.path(Family.NODE, self._node))
+        unreadable = item is not None and not isinstance(self._cache.decoded(item), NodeRecord)
+        return host_identity_in(item.value) if item is not None and unreadable else None
+
     # --- the node itself
 
     def _reconcile_node(self) -> Result:
@@ -192,18 +237,24 @@ class NodeReconciler:
         fence = Key(Family.FENCE, (self._node, boot))
         fenced = snapshot.see(fence) is not None
         wanted = self._record()
+        own = self._ownership(snapshot)
         step = plan_boot(
             published=published == wanted,
             fenced=fenced,
             traces=sum(1 for view in self._views() if leaves_trace(view)),
             claims=sum(1 for view in self._views() if plan_node(view) is not None) if fenced else 0,
+            foreign=bool(own.fault),
         )
         if step is None:
-            return Done()
+            if published == wanted:
+                self._this.published(boot)
+            return After(OTHER_HOST_S) if own.fault else Done()
         if step.do is Do.MINT_BOOT:
             self._boot.mint()
         else:
-            self._writer.commit(snapshot, (key, fence), [(key, wanted)])
+            rests_on = (key, fence) if own.fence is None else (key, fence, own.fence)
+            self._writer.commit(snapshot, rests_on, [(key, wanted)])
+            self._this.published(boot)
         for volume in self.volumes():
             self._enqueue(volume)
         return Again()

@@ -20,6 +20,7 @@ from reconciler.runtime.ports import (
     Connector,
     Device,
     DuplicateIdentity,
+    HostIdentity,
     IdentityMismatch,
     LinkTaken,
     Note,
@@ -50,6 +51,7 @@ class NodeSteps:
         connector: Connector,
         host: Host,
         boot: Boot,
+        this: HostIdentity,
         clock: Clock,
         failpoint: Callable[[str], None],
     ) -> None:
@@ -58,6 +60,7 @@ class NodeSteps:
         self._connector = connector
         self._host = host
         self._boot = boot
+        self._this = this
         self._clock = clock
         self._failpoint = failpoint
         self._missing = MissingPaths()
@@ -135,7 +138,7 @@ class NodeSteps:
         """N1: durable before os-brick is touched."""
         connection = self._connection(volume, snapshot)
         boot = self._boot.current()
-        claim = Claim(uid=connection.uid, epoch=connection.epoch, boot=boot)
+        claim = Claim(uid=connection.uid, epoch=connection.epoch, boot=boot, host_identity=self._this.identity())
         status = self._status(AttachmentPhase.ATTACHING, connection.uid, connection.epoch, volume, snapshot)
         puts = [(self._key(Family.CLAIM, volume), claim), (self._key(Family.ATTACHMENT, volume), status)]
         self._writer.commit(snapshot, step.commits, puts)
@@ -322,7 +325,7 @@ class NodeSteps:
         note, known = self._host.note(volume), self._host.known(volume)
         if note is None or note.boot != self._boot.current() or known is None or known.on_host is not OnHost.PRESENT:
             return False
-        status = AttachmentStatus(phase=AttachmentPhase.ATTACHED, uid=note.uid, epoch=note.epoch, boot=note.boot)
+        status = self._status(AttachmentPhase.ATTACHED, note.uid, note.epoch, volume, snapshot)
         device = device_fields(known.device) if known.device is not None else {}
         status = status.model_copy(update={**device, "conditions": (self._paused(why),) if why else ()})
         key = self._key(Family.ATTACHMENT, volume)
@@ -354,7 +357,10 @@ class NodeSteps:
     ) -> AttachmentStatus:
         generation = snapshot.revision(self._key(Family.DESIRED_ATTACHMENT, volume))
         boot = self._boot.current()
-        return AttachmentStatus(phase=phase, uid=uid, epoch=epoch, boot=boot, generation=generation)
+        identity = self._this.identity()
+        return AttachmentStatus(
+            phase=phase, uid=uid, epoch=epoch, boot=boot, host_identity=identity, generation=generation
+        )
 
 
 def _check_growth(device: Device, before: Device, connection: Connection) -> None:

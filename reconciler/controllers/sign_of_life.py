@@ -1,8 +1,11 @@
 """`alive/<node>`: a leased key that says the daemon lives. A hint for grants and for people, never a reason to undo anything.
 
-It also keeps a host that was cloned, state folder and all, from acting as the node that it is a copy of: who finds the key held
-by another boot waits until that is gone, and neither publishes itself nor acts before. The first keeps working. The copy leaves
-its name in the key, for people; the first takes it out again at each look, so it stands there as long as the copy runs.
+Only a host that may be the node puts it (`core.ownership`), and gives it back when `nodes/N` names another: a copy of the node's
+host would else keep the true one out. It leaves its name in the key of the true one, for people, who takes it out again at each
+look, so that it stands there as long as the copy runs.
+
+Who may be the node, and finds the key held by another boot, waits until that is gone. That is its own former boot, for some
+seconds; or a host that bears the very same identity, against which nothing but this helps, and only while the other lives.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from collections.abc import Callable
 
 from reconciler.controllers.verdicts import rfc3339
 from reconciler.runtime.lease import LeaseSession
-from reconciler.runtime.ports import Clock, Compare, Item, PortError, Put, Store
+from reconciler.runtime.ports import Clock, Compare, Delete, Item, PortError, Put, Store
 from schema.codec import decode, encode
 from schema.models import Alive
 
@@ -25,6 +28,7 @@ class SignOfLife:
 
     Args:
         host: what this host is called.
+        denied: why this host is not the node; empty: it may be.
         duplicate: called once for each time that another host is found to be this node, with a sentence for a person.
     """
 
@@ -36,6 +40,7 @@ class SignOfLife:
         key: str,
         boot: Callable[[], str],
         host: Callable[[], str],
+        denied: Callable[[], str],
         duplicate: Callable[[str], None],
     ) -> None:
         self._store = store
@@ -44,11 +49,14 @@ class SignOfLife:
         self._key = key
         self._boot = boot
         self._host = host
+        self._denied = denied
         self._duplicate = duplicate
         self._wake = clock.signal()
         self._stopping = False
         self.given = clock.signal()
         """Set once the key is ours: from then on this host may act as the node."""
+        self.decided = clock.signal()
+        """Set once it is known whether this host may be the node, and if it may, the key is ours."""
         self.fault = ""
         """Who else is this node at present."""
         session.subscribe(granted=lambda _: self._wake.set())
@@ -57,16 +65,47 @@ class SignOfLife:
         """Until `stop`. An unknown outcome is repeated: putting it twice does no harm."""
         while not self._stopping:
             lease = self._session.lease
-            told = bool(lease) and self._put(lease)
+            denied = self._denied()
+            if denied:
+                self._stand_back(denied, lease)
+            told = bool(lease) and not denied and self._put(lease)
             if told:
                 self.fault = ""
                 self.given.set()
+                self.decided.set()
             self._wake.wait(LOOK_S if told else RETRY_S)
             self._wake.clear()
+
+    def look(self) -> None:
+        """Something changed that the key may depend on."""
+        self._wake.set()
 
     def stop(self) -> None:
         self._stopping = True
         self._wake.set()
+
+    def _stand_back(self, denied: str, lease: int) -> None:
+        """Another host is the node. What people are told about it changes with the devices that are found here."""
+        if denied != self.fault:
+            self.fault = denied
+            self._duplicate(denied)
+        self.decided.set()
+        try:
+            found = self._store.get(self._key)
+            there = decode(Alive, found.value) if found is not None else None
+            if found is None or not isinstance(there, Alive):
+                return
+            if lease and found.lease == lease:
+                self._store.txn((Compare(self._key, mod_revision=found.mod_revision),), (Delete(self._key),))
+            elif found.lease:
+                self._leave_name(found, there)
+        except PortError:
+            return
+
+    def _leave_name(self, found: Item, there: Alive) -> None:
+        told = there.model_copy(update={"rival": f"{self._host()} (boot {self._boot()})"})
+        if there != told:
+            self._replace(found, told, found.lease)
 
     def _put(self, lease: int) -> bool:
         """Make the key say that we live by this lease. False: not now."""
@@ -79,9 +118,7 @@ class SignOfLife:
             there = decode(Alive, found.value)
             if isinstance(there, Alive) and there.boot != mine.boot and found.lease not in (0, lease):
                 self._tell(there)
-                told = there.model_copy(update={"rival": f"{self._host()} (boot {mine.boot})"})
-                if there != told:
-                    self._replace(found, told, found.lease)
+                self._leave_name(found, there)
                 return False
             if not isinstance(there, Alive) and found.lease not in (0, lease):
                 return False  # somebody's, of a newer version perhaps: it runs out when that one is gone
@@ -102,7 +139,8 @@ class SignOfLife:
         first = not self.fault
         self.fault = (
             f"DuplicateNode: another host lives as this node (boot {other.boot}, since {other.since}; this is boot "
-            f"{self._boot()}). Nothing is done here before it is gone. Is this host a clone? Then remove its state folder, so that "
+            f"{self._boot()}). Nothing is done here before it is gone. Is this host a clone, with the same product uuid and "
+            f"machine id, or the same `host_identity` in its settings? Then give it its own, and remove its state folder, so that "
             f"it becomes a node of its own. Or do its settings name another host's `node`?"
         )
         if first:

@@ -5,7 +5,8 @@
 * a device goes only for a positive reason; a missing key is none (R9);
 * what a connect was begun for is released only after a disconnect, even where no device is seen (R14);
 * `Released(e)` is said only without a device, and is final: e is never claimed again (R3);
-* nothing is said before this boot is published, and nothing of a fenced boot is flushed (R4, R7).
+* nothing is said before this boot is published, and nothing of a fenced boot is flushed (R4, R7);
+* nothing is done as a node that another host is, and nobody speaks for another host's boot before it is over (R17).
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ def plan_node(view: AttachmentView) -> Step | None:
     rules = _Rules(view)
     if view.device is OnHost.UNKNOWN:
         return Step(Do.INSPECT, "what is on the host is not known yet: look")
+    if view.foreign:
+        return rules.drop_fenced() if view.fenced else None
     if view.unreadable:
         return rules.despite_unreadable()
     if view.fenced:
@@ -41,6 +44,8 @@ def waiting(view: AttachmentView) -> str:
     for name, key in (("connections", view.connection), ("claims", view.claim), ("attachments", view.status)):
         if isinstance(key, Bad):
             return f"{name}/{view.node}/{view.volume} can't be read: {key.fault}"
+    if isinstance(view.claim, ClaimView) and Family.CLAIM in view.theirs:
+        return f"claimed by another host, in boot {view.claim.boot}: only that host gives it back, or a fence --powered-off"
     if view.wished and view.connection is None:
         if view.claim is not None:
             return "the connection key is missing while this node uses the volume; the controller puts it back"
@@ -133,6 +138,8 @@ class _Rules:
     def _release_claim(self, claim: ClaimView) -> Step | None:
         """N5 with a claim: it is given back for a positive reason only."""
         connection = self.connection
+        if Family.CLAIM in self.view.theirs:
+            return None
         if not self.wished:
             return self._release(claim.epoch, f"{self.unwished}, and no device is left")
         if claim.boot != self.view.boot:
@@ -146,6 +153,8 @@ class _Rules:
         connection = self.connection
         if not connection or connection.phase is not HolderPhase.READY or self.released == connection.epoch:
             return None
+        if Family.CONNECTION in self.view.theirs:
+            return None
         if not self.wished:
             return self._release(connection.epoch, f"{self.unwished}; it was never claimed")
         if connection.boot != self.view.boot:
@@ -154,7 +163,7 @@ class _Rules:
 
     def _withdraw(self) -> Step | None:
         """N6: the last trace goes when the controller has forgotten the grant, and nobody wishes for another."""
-        if self.connection is not None or self.status is None:
+        if self.connection is not None or self.status is None or Family.ATTACHMENT in self.view.theirs:
             return None
         if self.released is None:
             return self._release(self.status.epoch, "nothing of it is left here")
@@ -169,22 +178,26 @@ class _Rules:
         """Looking at the host, and removing what nothing explains, need no key of ours; all else waits (F-S4). A claim that
         can't be read explains nothing: the note is there from before the connect, and is of the boot that connected."""
         if self.view.fenced:
-            return self._drop_unflushed()
+            return self.drop_fenced()
         return None if self.view.published else self.clean_unexplained()
 
-    def clean_fenced(self) -> Step | None:
-        """N10: drop without flushing and without asking, then say so. Whoever fenced us may have given the volume away."""
-        if step := self._drop_unflushed():
-            return step
-        if self.claim:
-            return self._release(self.claim.epoch, "this boot is fenced", self._fence)
-        if self.connection and self.connection.phase is HolderPhase.READY and self.released != self.connection.epoch:
-            return self._release(self.connection.epoch, "this boot is fenced", self._fence)
-        return None
-
-    def _drop_unflushed(self) -> Step | None:
+    def drop_fenced(self) -> Step | None:
+        """N10: without flushing and without asking. Whoever fenced us may have given the volume away."""
         if self.view.device is OnHost.PRESENT or self.view.noted:
             return Step(Do.DISCONNECT, f"boot {self.view.boot} is fenced: drop it unflushed", flush=False)
+        return None
+
+    def clean_fenced(self) -> Step | None:
+        """N10: drop, then say so."""
+        if step := self.drop_fenced():
+            return step
+        if self.claim:
+            theirs = Family.CLAIM in self.view.theirs
+            return None if theirs else self._release(self.claim.epoch, "this boot is fenced", self._fence)
+        connection = self.connection
+        if connection and connection.phase is HolderPhase.READY and self.released != connection.epoch:
+            theirs = Family.CONNECTION in self.view.theirs
+            return None if theirs else self._release(connection.epoch, "this boot is fenced", self._fence)
         return None
 
     @property
@@ -243,7 +256,8 @@ class _Rules:
         before the connect until a disconnect ran to its end."""
         if self.view.noted:
             return self._disconnect(f"{why}; a connect was begun: prove that nothing of it is left")
-        return Step(Do.RELEASE, why, epoch=epoch, commits=(*self._facts, *self._wishes, *also))
+        commits = (*self._facts, *self._wishes, *self.view.fences, *also)
+        return Step(Do.RELEASE, why, epoch=epoch, commits=commits)
 
 
 def leaves_trace(view: AttachmentView) -> bool:
@@ -258,15 +272,18 @@ def leaves_trace(view: AttachmentView) -> bool:
     return view.device is OnHost.UNKNOWN
 
 
-def plan_boot(*, published: bool, fenced: bool, traces: int, claims: int) -> Step | None:
+def plan_boot(*, published: bool, fenced: bool, traces: int, claims: int, foreign: bool = False) -> Step | None:
     """The node's own next step.
 
     Args:
+        foreign: another host is the node, and no person's word moves it here.
         published: `nodes/N` says this boot and the present connector properties.
         fenced: this boot has an operator's statement against it.
         traces: attachments of which `leaves_trace`.
         claims: attachments of a fenced boot whose claim or unanswered grant is still there.
     """
+    if foreign:
+        return None
     if fenced:
         if traces or claims:
             return None

@@ -105,7 +105,7 @@ def _revoke_unused(view: VolumeView, node: NodeView, holder: HolderView) -> Step
     if not node.wished:
         gone = f"set aside ({holder.node} is drained)" if node.wish else "gone"
         return _revoke(view, holder, f"the wish is {gone} and nothing was handed out yet", *facts)
-    if node.boot != holder.boot:
+    if node.boot != holder.boot and not isinstance(node.boot, Bad):
         return _revoke(view, holder, f"{holder.node} is no longer in the boot this was granted to", *facts)
     return None
 
@@ -202,10 +202,20 @@ def _about_holder(view: VolumeView, node: NodeView, holder: HolderView) -> Itera
         message = f"granted {holder.mode}; to change to {node.wish.mode}, delete the attachment and put it again"
         yield Saying(holder.node, Aspect.ACCEPTED, "ModeDiffers", message, "user")
     if wished and holder.phase is HolderPhase.READY and node.boot != holder.boot:
-        message = f"granted to boot {holder.boot}; {holder.node} has to release it, or that boot has to be fenced"
-        yield Saying(holder.node, Aspect.GRANTED, "OldBoot", message, f"node {holder.node}")
+        yield _about_boot(node, holder)
     if holder.phase is HolderPhase.READY and node.is_fenced(holder.boot) and view.backend.ready:
         yield from _too_weak(view, node, holder)
+
+
+def _about_boot(node: NodeView, holder: HolderView) -> Saying:
+    """Only another boot says that this one is over: a key that is missing, or can't be read, does not."""
+    name, waits_for = holder.node, f"node {holder.node}"
+    if isinstance(node.boot, str):
+        message = f"granted to boot {holder.boot}; {name} has to release it, or that boot has to be fenced"
+        return Saying(name, Aspect.GRANTED, "OldBoot", message, waits_for)
+    what = f"can't be read ({node.boot.fault})" if node.boot else "is missing"
+    message = f"nodes/{name} {what}: what is attached stays, and brickwork-node on {name} puts the key right"
+    return Saying(name, Aspect.GRANTED, "NodeUnknown", message, waits_for)
 
 
 def _too_weak(view: VolumeView, node: NodeView, holder: HolderView) -> Iterator[Saying]:
@@ -409,7 +419,7 @@ def _plan_grants(view: VolumeView) -> tuple[Step | None, list[Saying]]:
         if saying is not None:
             sayings.append(saying)
         elif step is None:
-            assert node.boot is not None
+            assert isinstance(node.boot, str)
             step = Step(
                 Do.GRANT, f"nobody holds it: grant it to {name}", name, commits=_grant_keys(view, name, node.boot)
             )
@@ -476,6 +486,9 @@ def _against_node(name: str, node: NodeView) -> Saying | None:
     waits_for = f"node {name}"
     if node.boot is None:
         message = f"node {name} has not published itself: is brickwork-node running there?"
+        return Saying(name, Aspect.GRANTED, "NodeUnknown", message, waits_for)
+    if isinstance(node.boot, Bad):
+        message = f"nodes/{name} can't be read ({node.boot.fault}); brickwork-node on {name} puts it right"
         return Saying(name, Aspect.GRANTED, "NodeUnknown", message, waits_for)
     if node.is_fenced(node.boot):
         message = f"boot {node.boot} of {name} is fenced; it has to clean up and return with a new one"

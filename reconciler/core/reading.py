@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeVar
 
 from pydantic import BaseModel
 
+from reconciler.core.ownership import Others, ThisHost, others, ownership
 from reconciler.core.views import (
     OTHER_UID,
     AttachmentView,
@@ -187,7 +188,7 @@ def _node_view(see: See, volume: str, name: str, uid: str, backend: str, around:
     intent = _value(see, Key(Family.DESIRED_NODE, (name,)), NodeSpec)
     return NodeView(
         wish=_wish(see, name, volume),
-        boot=node.boot if isinstance(node, NodeRecord) else None,
+        boot=node.boot if isinstance(node, NodeRecord) else node,
         alive=around.alive(name),
         cordon=_cordon(intent),
         drain=drain_of(see, name),
@@ -239,17 +240,31 @@ def attachment_view(
     paths_to_add: bool = False,
     size_gib: int | None = None,
     note_fault: str = "",
+    this: ThisHost | None = None,
+    told: str | None = None,
 ) -> AttachmentView:
-    """Everything the node knows of one volume. Reads only what a node may read (DESIGN 2). `noted`: uid, epoch, boot."""
+    """Everything the node knows of one volume. Reads only what a node may read (DESIGN 2).
+
+    Args:
+        noted: uid, epoch, boot.
+        this: the host; left out by who looks from elsewhere: then it is the one that is the node.
+        told: as in `ownership`.
+    """
     published = _value(see, Key(Family.NODE, (node,)), NodeRecord)
     connection = see(Key(Family.CONNECTION, (node, volume)))
     uid = connection.value.uid if connection and isinstance(connection.value, Connection) else ""
+    look = looking(see)
+    foreign = this is not None and bool(ownership(look, node, this, told).fault)
+    theirs = others(look, node, volume, boot, this) if this is not None else Others()
     return AttachmentView(
         node=node,
         volume=volume,
         boot=boot,
         published=isinstance(published, NodeRecord) and published.boot == boot,
         fenced=see(Key(Family.FENCE, (node, boot))) is not None,
+        foreign=foreign,
+        theirs=theirs.families,
+        fences=theirs.fences,
         drain=drain_of(see, node),
         wish=_wish(see, node, volume),
         connection=_connection(see, node, volume, uid),
@@ -261,6 +276,16 @@ def attachment_view(
         size_gib=size_gib,
         note_fault=note_fault,
     )
+
+
+def looking(see: See) -> Callable[[Key], BaseModel | Malformed | None]:
+    """The decoded values alone."""
+
+    def look(key: Key) -> BaseModel | Malformed | None:
+        seen = see(key)
+        return None if seen is None else seen.value
+
+    return look
 
 
 # --- one key each --------------------------------------------------------------------------------------------------------

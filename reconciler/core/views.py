@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, NamedTuple
 
+from schema.keys import Family, Key
 from schema.models import AttachmentPhase, HolderPhase, Intent, Proof
 
 
@@ -60,8 +61,8 @@ class NodeView:
     """One node, as far as one volume is concerned."""
 
     wish: Wish | Bad | None = None
-    boot: str | None = None
-    """The boot in `nodes/N`; None when the key is missing or unreadable."""
+    boot: str | Bad | None = None
+    """The boot in `nodes/N`."""
     alive: bool = True
     """A hint that keeps grants from nodes that are away. Never an argument for taking something back."""
     cordon: str | None = None
@@ -204,6 +205,12 @@ class AttachmentView:
     """`nodes/N` says this boot."""
     fenced: bool = False
     """`fences/N/<my boot>` is there."""
+    foreign: bool = False
+    """`nodes/N` names another host: this one is not the node."""
+    theirs: frozenset[Family] = frozenset()
+    """Keys of a boot of another host, which is not known to be over: nobody here speaks for it."""
+    fences: tuple[Key, ...] = ()
+    """Those that end such boots, so that this host may speak for them."""
     drain: str = ""
     """As in `NodeView`."""
     wish: Wish | Bad | None = None

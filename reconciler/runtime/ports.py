@@ -525,6 +525,28 @@ class Boot(Protocol):
         ...
 
 
+class HostIdentity(Protocol):
+    """What this host knows of itself, on its own disk and from its firmware."""
+
+    def identity(self) -> str: ...
+
+    def boots(self) -> frozenset[str]:
+        """Those of this host under this identity, as far as they are remembered."""
+        ...
+
+    def was_node(self) -> bool:
+        """It published itself as the node, under this identity."""
+        ...
+
+    def word(self) -> bool:
+        """A person said here that this host, under this identity, is the node from now on. Asked anew each time."""
+        ...
+
+    def published(self, boot: str) -> None:
+        """Remember, durably, that this boot was published. A word is used up by it."""
+        ...
+
+
 # --- Fencing -------------------------------------------------------------------------------------------------------------
 
 

@@ -56,6 +56,13 @@ class Case:
         granted = holder is not None and holder.phase is HolderPhase.READY
         return bool(claim and holder and granted and (claim.epoch, claim.boot) == (holder.epoch, holder.boot))
 
+    @property
+    def of_another_host(self) -> bool:
+        """Two hosts bore the name, and the one that uses the volume is not the one that is the node now."""
+        record, claim = self.facts.record, self.claim
+        now = record.host_identity if isinstance(record, NodeRecord) else None
+        return bool(claim and now and claim.host_identity and claim.host_identity != now)
+
     def _unreadable(self) -> str:
         facts, where = self.facts, f"{self.facts.node}/{self.facts.volume}"
         for name, value in (

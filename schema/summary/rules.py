@@ -101,8 +101,15 @@ RULES: tuple[_Rule, ...] = (
         lambda c: c.claim is not None and c.boot is None,
         State.UNCERTAIN,
         "NodeUnknown",
-        "nodes/{node} is missing or unreadable, so nobody knows whether boot {boot} still runs",
+        "nodes/{node} is missing or unreadable, so nobody knows whether boot {boot} still runs; its daemon puts the key right",
         _BY,
+    ),
+    _Rule(
+        lambda c: c.of_another_host,
+        State.UNCERTAIN,
+        "OtherHost",
+        "claimed in boot {boot} by the host that was {node} before: only that host gives it back, or its end stated by a fence",
+        _OPS,
     ),
     _Rule(
         lambda c: c.claim is not None and c.claim.boot != c.boot,

@@ -161,6 +161,12 @@ class Looker:
     def extends_online(self) -> bool:
         return False  # nobody wishes for growth here
 
+    def node_of(self, host: str) -> str:
+        return host
+
+    def host_of(self, node: str, boot: str) -> str:
+        return node
+
     def boot(self, node: str) -> str:
         with contextlib.suppress(OSError, ValueError):
             return str(json.loads(self._boots[node].read_text())["boot"])

@@ -120,6 +120,12 @@ class Replay:
     def writers(self, uid: str) -> Sequence[str]:
         return with_access(self, uid)
 
+    def node_of(self, host: str) -> str:
+        return host
+
+    def host_of(self, node: str, boot: str) -> str:
+        return node
+
     # --- the order
 
     def _changes(self, order: Order) -> Iterable[Change]:

@@ -86,6 +86,10 @@ class FakeHost:
         self.disk: dict[str, Note] = {}
         self.spoiled: dict[str, str] = {}
         """Volumes whose note on the disk can't be read, and why."""
+        self.state: dict[str, Any] = {}
+        """What else is on the disk: which host it was, and a person's word."""
+        self.identity = name
+        """What a copy of the disk does not take along."""
         self.tmpfs: dict[str, str] = {}
         self.boot_ids = 0
         self.connecting: FakeChild | None = None
@@ -265,3 +269,35 @@ class FakeBoot:
         self._host.boot_ids += 1
         self._host.tmpfs["boot"] = f"{self._host.name}-boot-{self._host.boot_ids}"
         return self._host.tmpfs["boot"]
+
+
+class FakeIdentity:
+    """`ports.HostIdentity` of a fake host: the firmware's, and what is kept on its disk."""
+
+    def __init__(self, host: FakeHost) -> None:
+        self._host = host
+        if host.state.get("identity") != host.identity:
+            host.state.update(identity=host.identity, boots=[], was_node=False)
+
+    def identity(self) -> str:
+        return self._host.identity
+
+    def boots(self) -> frozenset[str]:
+        return frozenset(self._host.state["boots"])
+
+    def was_node(self) -> bool:
+        return bool(self._host.state["was_node"])
+
+    def word(self) -> bool:
+        return bool(self._host.state.get("word") == self._host.identity)
+
+    def published(self, boot: str) -> None:
+        self._host.state["was_node"] = True
+        if boot not in self._host.state["boots"]:
+            self._host.state["boots"].append(boot)
+        self._host.state.pop("word", None)
+
+
+def an_identity(name: str = "web-1") -> FakeIdentity:
+    """Of a host that is needed for nothing else."""
+    return FakeIdentity(FakeHost(name, [], Audit()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -134,3 +135,8 @@ def is_ready(fleet: Fleet, daemon: str) -> bool:
 def explained(fleet: Fleet, node: str, volume: str, words: str) -> bool:
     """Whether `brickctl explain` says so."""
     return words in fleet.brickctl("explain", node, volume, check=False)
+
+
+def run(command: list[str]) -> str:
+    """A command that goes well; what it printed."""
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout

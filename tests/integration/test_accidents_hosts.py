@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -34,18 +33,16 @@ def leader(fleet: Fleet) -> Any:
     return fleet.store.get(fleets.KEYSPACE.path(Family.LEADER, "files"))
 
 
-@pytest.mark.parametrize("state", ["copied", "own"])
-def test_a_second_host_does_not_act_as_the_node_that_another_is(fleet: Fleet, state: str) -> None:
-    """A clone with the state folder, or a host whose settings name another's id: it waits and says so; the first keeps its
+@pytest.mark.parametrize("identity", ["its own", "the same"])
+def test_a_second_host_does_not_act_as_the_node_that_another_is(fleet: Fleet, identity: str) -> None:
+    """A host whose settings name another's id, whether it can be told from it or not: it waits and says so; the first keeps its
     device and goes on; users are told; and it is over when the copy is."""
     fleet.node("a", fleets.QUICK)
     fleets.until_ready(fleet, "files")
     fleets.attached(fleet, "a", "mine")
     before, paths = fleets.value(fleet, Family.NODE, "a"), fleets.data_paths(fleet, "mine")
-    if state == "copied":
-        (fleet.folder / "clone").mkdir()
-        shutil.copytree(fleet.folder / "a" / "state", fleet.folder / "clone" / "state")
-    fleet.node("clone", {**fleets.QUICK, "node": "a"})
+    own = {} if identity == "its own" else {"host_identity": "a"}
+    fleet.node("clone", {**fleets.QUICK, "node": "a", **own})
     wait_until("the copy says so", lambda: fleets.unready(fleet, "clone", "DuplicateNode"), 60)
     wait_until("users are told", lambda: fleets.explained(fleet, "a", "mine", "(DuplicateNode)"), 60)
     assert fleets.explained(fleet, "a", "mine", "attachment a/mine: Attached")

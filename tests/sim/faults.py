@@ -27,6 +27,7 @@ class Kind(Enum):
     FENCE = "loses power and is fenced", 2
     SPLIT = "does not reach etcd and is fenced", 2
     PATH = "loses a storage network", 0  # drawn apart, where there are two
+    COPY = "has its disk copied to another host, which starts", 0  # drawn apart, where there is one
     # an array
     AWAY = "does not answer", 2
     # calls to an array's driver, or to os-brick on a host

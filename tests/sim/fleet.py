@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy as copy_of
 from dataclasses import dataclass, field
 from random import Random
 
@@ -22,7 +23,7 @@ from tests.fakes.backend import FakeBackend
 from tests.fakes.child import Fault as CallFault
 from tests.fakes.clock import Process, VirtualClock, VirtualTask
 from tests.fakes.connector import FakeConnector
-from tests.fakes.host import FakeBoot, FakeHost, FakeNotes
+from tests.fakes.host import FakeBoot, FakeHost, FakeIdentity, FakeNotes
 from tests.fakes.store import FakeEtcd, FakeStore
 from tests.sim.assembly import SimulatedAssembly
 from tests.sim.invariants import Broken, Invariants, with_access
@@ -82,6 +83,8 @@ class Shape:
     """Fence agents; each host has a power switch."""
     cuts: bool = True
     """Whether the arrays cut off whom they no longer map."""
+    clone: bool = False
+    """Whether the first node's host has a copy: with its node id and its initiator, but not its identity."""
 
 
 class Daemon:
@@ -152,6 +155,11 @@ class Fleet:
         self.hosts = {
             name: FakeHost(name, [*self.arrays.values()], self.audit) for name in _names("n", self.shape.nodes)
         }
+        self.copies = {"n1-copy": "n1"} if self.shape.clone else {}
+        """Hosts that bear a node's id besides the one that is it."""
+        for name, original in self.copies.items():
+            self.hosts[name] = FakeHost(name, [*self.arrays.values()], self.audit)
+            self.hosts[name].initiator = self.hosts[original].initiator
         for host in self.hosts.values():
             host.paths_total = self.shape.paths
         self.invariants = Invariants(self.keyspace, self)
@@ -171,7 +179,21 @@ class Fleet:
 
     @property
     def nodes(self) -> tuple[str, ...]:
-        return tuple(self.hosts)
+        return tuple(name for name in self.hosts if name not in self.copies)
+
+    def node_of(self, host: str) -> str:
+        """Whose id the host bears."""
+        return self.copies.get(host, host)
+
+    def host_of(self, node: str, boot: str) -> str:
+        """The host whose boot this is, or was: a fake host's are named after it."""
+        host = boot.rpartition("-boot-")[0]
+        return host if self.copies.get(host) == node else node
+
+    def copy_disk(self, node: str, copy: str) -> None:
+        """What is on it now, the state folder and all."""
+        self.hosts[copy].disk = dict(self.hosts[node].disk)
+        self.hosts[copy].state = copy_of(self.hosts[node].state)
 
     def start(self) -> None:
         for daemon in self.daemons.values():
@@ -230,12 +252,16 @@ class Fleet:
 
     def writers(self, uid: str) -> Sequence[str]:
         if self.shape.cuts:
-            return with_access(self, uid)
+            return [name for name in with_access(self, uid) if self.hosts[name].up or not self._replaced(name)]
         return [
             name
             for name, host in self.hosts.items()
             if host.up and any(device.uid == uid and host.is_let_in(device) for device in host.devices.values())
         ]
+
+    def _replaced(self, host: str) -> bool:
+        """It is off, and somebody said so, that another host may take its place. What it has is gone when it comes back."""
+        return bool(self.copies) and self.invariants.is_over(self.node_of(host), self.boot(host))
 
     def size_gib(self, node: str, uid: str) -> int:
         return next((device.size_gib for device in self.hosts[node].devices.values() if device.uid == uid), 0)
@@ -272,14 +298,15 @@ class Fleet:
 
     def _run_node(self, daemon: Daemon) -> None:
         process, host = _of(daemon), self.hosts[daemon.name.removeprefix("node/")]
-        settings = NodeSettings.model_validate(SETTINGS | {"node": host.name})
+        node_id = self.node_of(host.name)
+        settings = NodeSettings.model_validate(SETTINGS | {"node": node_id})
         connector = daemon.connector = FakeConnector(host, process)
         connector.deadline_s = DEADLINE_S
         connector.fault = lambda call: self._begun(daemon.name, host.name, call)
         connector.landing = lambda call, _: self._scan_later(host) if call == "connect" else None
         assembly = self._assemble(daemon, settings, node.CALLS, ())
-        this = ThisHost(FakeBoot(host), FakeNotes(host, process), connector)
-        NodeDaemon(settings, assembly, host.name, this).serve()
+        this = ThisHost(FakeBoot(host), FakeNotes(host, process), connector, FakeIdentity(host))
+        NodeDaemon(settings, assembly, node_id, this).serve()
 
     def _run_agent(self, daemon: Daemon) -> None:
         settings = FenceAgentSettings.model_validate(SETTINGS | AGENTS | {"name": daemon.name.removeprefix("fence/")})
@@ -321,7 +348,7 @@ class Fleet:
         drops its devices at once."""
         task = self.clock.scheduler.current
         confirmed = task in self._confirmed or (
-            call == "disconnect" and self.invariants.fenced(where, self.boot(where))
+            call == "disconnect" and self.invariants.fenced(self.node_of(where), self.boot(where))
         )
         if call in EFFECTS and not confirmed:
             self.breaks(Broken(f"S9: {by} asked {where} to {call} without confirming the facts"))
@@ -358,14 +385,16 @@ class Fleet:
 
     def _check(self, event: Happening) -> None:
         by = self.whose()
-        node = next((name for name, host in self.hosts.items() if host.initiator == event.who), "")
+        reached = [name for name, host in self.hosts.items() if host.initiator == event.who]
+        node = reached[0] if reached else ""
         match event.kind:
             case "exported":
                 self.invariants.exported(by, self.acting.get(event.where, ""), event.uid)
             case "mapped":
                 self.invariants.mapped(by, self.acting.get(event.where, ""), node, event.uid)
             case "unmapped":
-                self.invariants.unmapped(by, self.acting.get(event.where, ""), node, event.uid)
+                for each in reached:
+                    self.invariants.unmapped(by, self.acting.get(event.where, ""), each, event.uid)
             case "deleted":
                 self.invariants.deleted(by, self.acting.get(event.where, ""), event.uid)
             case "connected" if by:

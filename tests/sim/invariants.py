@@ -19,6 +19,7 @@ from schema.models import (
     AttachmentStatus,
     Claim,
     Connection,
+    FenceStatement,
     Grant,
     Holder,
     HolderPhase,
@@ -53,6 +54,14 @@ class Hosts(Protocol):
 
     def boot(self, node: str) -> str:
         """The boot that the node's daemon would give as its own now."""
+        ...
+
+    def node_of(self, host: str) -> str:
+        """Whose id a host bears: its own, unless it is the copy of another."""
+        ...
+
+    def host_of(self, node: str, boot: str) -> str:
+        """The host of a boot."""
         ...
 
 
@@ -149,7 +158,7 @@ class Invariants:
             self._check_agent(by, key, compares)
             return
         writer = Writer.CONTROLLER if role == "ctl" else Writer.NODE
-        if key.family.writer is not writer or (writer is Writer.NODE and key.node != name):
+        if key.family.writer is not writer or (writer is Writer.NODE and key.node != self._hosts.node_of(name)):
             raise Broken(f"S10: {by} wrote {key}")
         if key.family in LEASED:
             return
@@ -167,7 +176,7 @@ class Invariants:
         if not any(compare.key == self._keyspace.path(Family.LEADER, FENCE_AGENT) for compare in compares):
             raise Broken(f"S9: {by} wrote {key} without comparing that it leads")
         node, boot = key.names
-        if self._hosts.boot(node) == boot and key.names not in self._halted:
+        if self._hosts.boot(self._hosts.host_of(node, boot)) == boot and key.names not in self._halted:
             raise Broken(f"S14: {by} says that boot {boot} of {node} is over, and nobody ended it")
 
     def _check_change(self, key: Key, before: BaseModel | None, after: BaseModel | None) -> None:
@@ -214,9 +223,10 @@ class Invariants:
             raise Broken(f"S6: {volume} became {holder.phase} for {holder.node} without an intent first")
         if self.fenced(holder.node, holder.boot):
             raise Broken(f"R6: {volume} was granted to the fenced boot {holder.boot} of {holder.node}")
-        for node in self._hosts.writers(uid):
-            if node != holder.node:
-                raise Broken(f"S1: {volume} was granted to {holder.node} while {node} can write to it")
+        host = self._hosts.host_of(holder.node, holder.boot)
+        for other in self._hosts.writers(uid):
+            if other != host:
+                raise Broken(f"S1: {volume} was granted to {host} while {other} can write to it")
 
     def _check_phase(self, volume: str, uid: str, before: Holder, after: Holder) -> None:
         node, epoch = after.node, after.epoch
@@ -245,7 +255,8 @@ class Invariants:
                 raise Broken(f"R3: {node} claims epoch {after.epoch} of {volume}, and says {status}")
             self._claims[node, after.uid] = after
         elif isinstance(before, Claim):
-            if node in self._hosts.devices(before.uid):
+            host = self._hosts.host_of(node, before.boot)
+            if host in self._hosts.devices(before.uid) and not self.is_over(node, before.boot):
                 raise Broken(f"S2: {node} gave back its claim of {volume} while its device is there")
             self._claims.pop((node, before.uid), None)
 
@@ -254,8 +265,9 @@ class Invariants:
         said = (before.phase, before.epoch) if isinstance(before, AttachmentStatus) else None
         if said == (status.phase, status.epoch):
             return  # only what it says of it has changed
-        there = node in self._hosts.devices(status.uid)
-        epoch, _ = self._device_of.get((node, status.uid), (0, ""))
+        host = self._hosts.host_of(node, status.boot)
+        there = host in self._hosts.devices(status.uid)
+        epoch, _ = self._device_of.get((host, status.uid), (0, ""))
         if status.phase is AttachmentPhase.ATTACHED and status.epoch != epoch:
             raise Broken(f"S15: {node} says Attached({status.epoch}) of {volume}, its device is of epoch {epoch}")
         if status.phase is AttachmentPhase.RELEASED:
@@ -284,7 +296,7 @@ class Invariants:
         """An array let a node reach a volume."""
         self._check_acting(by, acting, f"mapped {uid} to {node}")
         record = self._record(uid)
-        if record is None or not any(export.node == node for export in record.exports):
+        if record is None or not any(export.node == self._hosts.node_of(node) for export in record.exports):
             raise Broken(f"S6: {uid} was mapped to {node} without an intent")
         self._check_writers(uid)
 
@@ -292,7 +304,7 @@ class Invariants:
         """An array cut a node off."""
         self._check_acting(by, acting, f"unmapped {uid} from {node}")
         _, boot = self._device_of.get((node, uid), (0, ""))
-        if node in self._hosts.devices(uid) and not self.fenced(node, boot):
+        if node in self._hosts.devices(uid) and not self.fenced(self._hosts.node_of(node), boot):
             raise Broken(f"S4: {uid} was unmapped from {node}, which has a device of it")
 
     def deleted(self, by: str, acting: str, uid: str) -> None:
@@ -307,12 +319,13 @@ class Invariants:
     def _given_up(self, node: str, uid: str) -> bool:
         """Its boot is fenced, hence cut off, and a careless hand took away the claim that would still have kept the volume."""
         _, boot = self._device_of.get((node, uid), (0, ""))
-        claims = (self._values.get(key) for key in self._values if key.family is Family.CLAIM and key.names[0] == node)
-        return self.fenced(node, boot) and all(getattr(claim, "uid", uid) != uid for claim in claims)
+        name = self._hosts.node_of(node)
+        claims = (self._values.get(key) for key in self._values if key.family is Family.CLAIM and key.names[0] == name)
+        return self.fenced(name, boot) and all(getattr(claim, "uid", uid) != uid for claim in claims)
 
     def connected(self, node: str, volume: str, uid: str) -> None:
         """A host got a device."""
-        claim = self.claim(node, uid)
+        claim = self._own_claim(node, uid)
         if claim is None:
             raise Broken(f"S2: {node} connected {volume} without a claim")
         self._device_of[node, uid] = (claim.epoch, claim.boot)
@@ -320,17 +333,17 @@ class Invariants:
 
     def joined(self, node: str, volume: str, uid: str) -> None:
         """A host logged in once more, and a path joined its device."""
-        claim = self.claim(node, uid)
+        claim = self._own_claim(node, uid)
         if claim is None or self._device_of.get((node, uid)) != (claim.epoch, claim.boot):
             raise Broken(f"S2: {node} added a path to {volume}, which it has no claim of")
 
     def halted(self, node: str) -> None:
         """A host was switched off."""
-        self._halted.add((node, self._hosts.boot(node)))
+        self._halted.add((self._hosts.node_of(node), self._hosts.boot(node)))
 
     def came_back(self, node: str, uid: str) -> None:
         """A host that was reset restored a session: it is still by the grant of the boot that claimed it."""
-        claim = self.claim(node, uid)
+        claim = self._own_claim(node, uid)
         if claim is not None:
             self._device_of[node, uid] = (claim.epoch, claim.boot)
 
@@ -361,9 +374,20 @@ class Invariants:
         """The claim as its node last wrote it, whatever was deleted by hand since."""
         return self._claims.get((node, uid))
 
+    def _own_claim(self, host: str, uid: str) -> Claim | None:
+        """The claim that this host wrote, not another one of the same name."""
+        node = self._hosts.node_of(host)
+        claim = self.claim(node, uid)
+        return claim if claim is not None and self._hosts.host_of(node, claim.boot) == host else None
+
     def fenced(self, node: str, boot: str) -> bool:
         """Whether somebody said that this boot is over."""
         return any(Key(family, (node, boot)) in self._values for family in (Family.FENCE, Family.FENCED))
+
+    def is_over(self, node: str, boot: str) -> bool:
+        """Whether somebody said that its host was off, or was reset since: then another host may speak for it."""
+        fence = self._value(Key(Family.FENCE, (node, boot)), FenceStatement)
+        return fence is not None and fence.proof == "powered_off"
 
     def _record(self, uid: str) -> Record | None:
         return next((r for r in self._values.values() if isinstance(r, Record) and r.uid == uid), None)

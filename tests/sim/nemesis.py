@@ -156,9 +156,18 @@ class Nemesis:
     # --- a host
 
     def _power(self, node: str) -> Undo:
-        self._fleet.hosts[node].restores_sessions = self._rng.random() < 0.3 and self._fleet.shape.cuts
+        by_itself = self._rng.random() < 0.3 and self._fleet.shape.cuts
+        # A copy that logs in by itself with the node's own initiator is beyond any rule (docs/OPERATING.md, Clones).
+        self._fleet.hosts[node].restores_sessions = by_itself and not self._fleet.copies
         self._fleet.turn_off(node)
         return partial(self._fleet.turn_on, node)
+
+    def _copy(self, node: str) -> None:
+        """As a host that was cloned: the copy is off while that is done, and has nothing of its own left."""
+        for copy in [copy for copy, of in self._fleet.copies.items() if of == node]:
+            self._fleet.turn_off(copy)
+            self._fleet.copy_disk(node, copy)
+            self._fleet.turn_on(copy)
 
     def _busy(self, node: str) -> Undo:
         devices = list(self._fleet.hosts[node].devices.values())

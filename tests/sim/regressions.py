@@ -2,6 +2,9 @@
 from it, so each fault has a test of its own as well, or is caught as a mutant (docs/MUTANTS.md)."""
 
 FOUND = {
+    4: "a copy of a node's host took the node over when that was silent (F-D1)",
+    9: "the same",
+    11: "the same",
     # drawn before networks, fence agents and arrays that don't cut were, the lower ones before drains and faults of os-brick's
     # calls: what they play today is another run
     100462: "a volume that grew while a node connected it was taken for another one, for good",

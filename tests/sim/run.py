@@ -11,7 +11,7 @@ from random import Random
 from reconciler.core.mass import DELETES_PAUSED, DETACHES_PAUSED
 from reconciler.runtime.ports import Compare, Event
 from schema.keys import Family, Key
-from schema.models import AttachmentStatus, Record, Verdict
+from schema.models import AttachmentStatus, Claim, Connection, Grant, NodeRecord, Record, Verdict
 from tests.fakes.clock import Stuck, TaskFailed, shuffled
 from tests.sim.faults import CALLED, DAEMON, Fault, Kind, draw, draw_of
 from tests.sim.fleet import Fleet, Shape
@@ -34,8 +34,12 @@ TWO_NETWORKS = 0.4
 """How often hosts have two storage networks, of which they lose one now and then."""
 WITH_AGENTS = 0.3
 """How often there are fence agents, and nodes that are quiet for long."""
+WITH_CLONE = 0.25
+"""How often the first node's host has a copy, and much becomes of the two."""
 NEVER_CUT = 0.25
 """How often arrays do not cut off whom they no longer map."""
+BY_BOOT = NodeRecord | Claim | Connection
+"""What is of one boot of a host."""
 PERIODIC = ("/alive/", "/leaders/")
 
 
@@ -88,6 +92,12 @@ def scenario_of(seed: int) -> Scenario:
     if rng.random() < NEVER_CUT:
         shape = replace(shape, cuts=False)
         drawn += draw_of(rng, rng.randint(1, 3), (Kind.SPLIT,), fleet.nodes, CHAOS_S)
+    if rng.random() < WITH_CLONE:
+        shape = replace(shape, clone=True)
+        both = ["node/n1", "node/n1-copy"]
+        drawn += draw_of(rng, rng.randint(2, 6), (Kind.KILL, Kind.STOP, Kind.PAUSE, Kind.CUT), both, CHAOS_S)
+        drawn += draw_of(rng, rng.randint(0, 2), (Kind.POWER,), ("n1", "n1-copy"), CHAOS_S)
+        drawn += draw_of(rng, rng.randint(0, 2), (Kind.COPY,), ("n1",), CHAOS_S)
     return Scenario(str(seed), shape, acts, drawn, preempt)
 
 
@@ -187,6 +197,7 @@ class Run:
         while self.clock.now() < until:
             self.let_pass(1.0)
             self._confirm()
+            self._bring_back()
             faults = self._unsettled()
             if faults or written:
                 quiet_since = self.clock.now()
@@ -210,6 +221,23 @@ class Run:
             if isinstance(value, Verdict) and _waits(value, DELETES_PAUSED) and isinstance(record, Record):
                 self._put(keyspace.path(Family.DESIRED_DELETION, *key.names), {"uid": record.uid})
 
+    def _bring_back(self) -> None:
+        """After a careless hand deleted `nodes/N`, its copy may have been the first to say that it is N. A person switches that
+        off for good, says so of each of its boots, and on the node's own host that this is the node."""
+        fleet, values = self.fleet, self.fleet.invariants.values
+        for copy, node in fleet.copies.items():
+            held = [value.boot for key, value in values.items() if isinstance(value, BY_BOOT) and key.node == node]
+            held += [
+                h.boot for value in values.values() if isinstance(value, Grant) for h in value.holders if h.node == node
+            ]
+            boots = {boot for boot in held if fleet.host_of(node, boot) == copy and boot != fleet.boot(node)}
+            if boots:
+                fleet.turn_off(copy)
+                fleet.hosts[node].state["word"] = node
+            for boot in boots:
+                said = {"who": "a person", "why": "it is a copy", "evidence": "it is off", "proof": "powered_off"}
+                self._put(fleet.keyspace.path(Family.FENCE, node, boot), said)
+
     def _put(self, path: str, value: Mapping[str, object]) -> None:
         """Unless it is so already."""
         encoded = json.dumps(value).encode()
@@ -232,7 +260,7 @@ class Run:
         fleet = self.fleet
         values = fleet.invariants.values
         left = [f"{name} has sessions without a device" for name, host in fleet.hosts.items() if host.sessions]
-        for name, host in fleet.hosts.items():
+        for name, host in ((name, fleet.hosts[name]) for name in fleet.nodes):
             unclaimed = [volume for volume in host.disk if Key(Family.CLAIM, (name, volume)) not in values]
             left += [f"{name} has a note of {volume}, and no claim" for volume in unclaimed]
         return unsettled(values, fleet, fleet.nodes, fleet.arrays) + left

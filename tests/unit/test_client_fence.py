@@ -134,3 +134,12 @@ def test_a_host_that_comes_back_meanwhile_wins(world: World, family: Family, val
     result = CliRunner().invoke(cli, DEAD, obj=session, input="y\n")
     assert (result.exit_code, world.value(Family.FENCE, "web-1", "b1")) == (Exit.CONFLICT, None), result.output
     assert "changed meanwhile" in result.stderr
+
+
+def test_the_boot_of_a_host_that_is_replaced_may_be_fenced_with_nothing_held(world: World) -> None:
+    """F-D1: another host may be the node only when that boot is stated to be over."""
+    world.node("web-2", boot="b1", alive=False)
+    arguments = ("fence", "web-2", *OFF[2:])
+    result = world.run(*arguments, "--yes")
+    assert (result.exit_code, result.stdout) == (Exit.OK, "fence/web-2/b1 created\n")
+    assert "It holds nothing." in result.stderr

@@ -45,6 +45,7 @@ from schema.models import (
     VolumeStatus,
 )
 from tests.fakes.clock import VirtualClock
+from tests.fakes.host import an_identity
 from tests.fakes.store import FakeEtcd
 
 PAIR, NODE, VOLUME = ("web-1", "data"), ("web-1",), ("data",)
@@ -255,7 +256,7 @@ def test_a_change_of_the_nodes_key_wakes_all_its_volumes(tmp_path: Path) -> None
     settings = NodeSettings(state_folder=tmp_path, run_folder=tmp_path, my_ip="127.0.0.1")
     connector = BrickConnector(settings.connector_settings("web-1"))
     parts = _Parts(settings, clock, Random(7), etcd.client(), CALLS)
-    NodeDaemon(settings, parts, "web-1", ThisHost(_Boot(), _Notes(), connector))
+    NodeDaemon(settings, parts, "web-1", ThisHost(_Boot(), _Notes(), connector, an_identity()))
     for key, woken in (((Family.DESIRED_NODE, *NODE), {"data", NODE_KEY}), ((Family.DESIRED_NODE, "web-2"), set())):
         etcd.put(KEYS.path(*key), encode(DRAINED))
         parts.cache.replace(KEYS.prefix, etcd.client().list(KEYS.prefix))

@@ -46,6 +46,7 @@ KEYS = {
     ),
 }
 """A volume that is attached, and settled."""
+AROUND = Around(["web-1"], lambda *_: None, lambda *_: frozenset(), lambda _: True)
 
 
 def steps(broken: Key | None, device: OnHost = OnHost.PRESENT) -> set[Do]:
@@ -56,9 +57,8 @@ def steps(broken: Key | None, device: OnHost = OnHost.PRESENT) -> set[Do]:
             return Seen(Malformed("$", "not JSON"), 3, 3)
         return Seen(KEYS[key], 3, 3) if key in KEYS else None
 
-    around = Around(["web-1"], lambda *_: None, lambda *_: frozenset(), lambda _: True)
     by_node = plan_node(attachment_view(see, *PAIR, "b1", device))
-    by_controller = plan_volume(volume_view(see, "data", around, BackendView(), Memory(exported={7}))).step
+    by_controller = plan_volume(volume_view(see, "data", AROUND, BackendView(), Memory(exported={7}))).step
     return {step.do for step in (by_node, by_controller) if step is not None}
 
 
@@ -66,6 +66,42 @@ def test_what_can_be_read_is_settled() -> None:
     assert steps(None) == set()
 
 
-@pytest.mark.parametrize("broken", [key for key in KEYS if key.family is not Family.NODE], ids=str)
+@pytest.mark.parametrize("broken", KEYS, ids=str)
 def test_what_can_not_be_read_stays_as_it_is(broken: Key) -> None:
     assert steps(broken) == set()
+
+
+NODE = Key(Family.NODE, ("web-1",))
+
+
+@pytest.mark.parametrize("node", [Malformed("$.schema", "version 9 is newer"), None], ids=["unreadable", "deleted"])
+def test_only_another_boot_says_that_a_boot_is_over(node: Malformed | None) -> None:
+    """F-S8: of a healthy node whose `nodes/N` can't be read nobody is told to fence it."""
+
+    def see(key: Key) -> Seen | None:
+        if key == NODE:
+            return None if node is None else Seen(node, 3, 3)
+        return Seen(KEYS[key], 3, 3) if key in KEYS else None
+
+    plan = plan_volume(volume_view(see, "data", AROUND, BackendView(), Memory(exported={7})))
+    assert [saying.reason for saying in plan.sayings] == ["NodeUnknown"]
+    assert "fence" not in plan.sayings[0].message
+    assert plan.step is None
+
+
+def test_a_grant_in_the_making_outlives_an_unreadable_node() -> None:
+    """F-S8: unreadable is not absent, and no proof that its boot is over."""
+    exporting = HOLDER.model_copy(update={"phase": HolderPhase.EXPORTING})
+    lists = {
+        Key(Family.GRANT, ("data",)): Grant(uid="u", holders=(exporting,)),
+        Key(Family.VOLUME, ("data",)): KEYS[Key(Family.VOLUME, ("data",))].model_copy(update={"holders": (exporting,)}),
+    }
+
+    def see(key: Key) -> Seen | None:
+        value = Malformed("$", "not JSON") if key == NODE else (KEYS | lists).get(key)
+        unused = key.family in (Family.CONNECTION, Family.CLAIM, Family.ATTACHMENT)
+        return None if value is None or unused else Seen(value, 3, 3)
+
+    step = plan_volume(volume_view(see, "data", AROUND, BackendView(), Memory())).step
+    assert step is not None
+    assert step.do is Do.EXPORT

@@ -16,7 +16,7 @@ from schema.codec import decode_family, encode
 from schema.keys import Family, Key, Keyspace
 from schema.models import AttachmentSpec, Connection, HolderPhase, NodeRecord
 from tests.fakes.child import Fault
-from tests.fakes.host import FakeBoot, FakeNotes
+from tests.fakes.host import FakeBoot, FakeIdentity, FakeNotes
 from tests.fakes.store import FakeEtcd
 from tests.unit.fake_world import World, on
 
@@ -52,6 +52,7 @@ class Node:
             connector=self.connector,
             host=Host("n1", notes),
             boot=self.boot,
+            this=FakeIdentity(self.physical),
             record=lambda: self.record,
             enqueue=lambda _: None,
             failpoint=lambda _: None,

@@ -20,6 +20,7 @@ from schema.codec import decode_family, encode
 from schema.keys import Family, Key, Keyspace
 from schema.models import AttachmentSpec, AttachmentStatus, Connection, HolderPhase, NodeRecord
 from tests.fakes.clock import VirtualClock
+from tests.fakes.host import an_identity
 from tests.fakes.store import FakeEtcd
 
 KEYSPACE = Keyspace()
@@ -116,6 +117,7 @@ class World:
             connector=self.brick,
             host=Host("web-1", NoNotes()),
             boot=Boot(),
+            this=an_identity(),
             record=lambda: NodeRecord(boot="b1", connector={}),
             enqueue=lambda _: None,
             failpoint=lambda _: None,

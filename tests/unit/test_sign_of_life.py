@@ -22,11 +22,19 @@ class Daemon:
 
     def __init__(self, world: World, boot: str) -> None:
         self.boot = boot
+        self.denied = ""
         store = world.etcd.client()
         self.told: list[str] = []
         self.session = LeaseSession(store, world.clock, random.Random(1), ttl_s=3)
         self.life = SignOfLife(
-            store, self.session, world.clock, KEY, lambda: self.boot, lambda: f"host-{boot}", self.told.append
+            store,
+            self.session,
+            world.clock,
+            KEY,
+            lambda: self.boot,
+            lambda: f"host-{boot}",
+            denied=lambda: self.denied,
+            duplicate=self.told.append,
         )
         self.session.start()
         world.clock.spawn("life", self.life.run)
@@ -59,8 +67,34 @@ def test_it_is_put_back_when_it_is_deleted_by_hand(world: World) -> None:
     world.clock.run_until(lambda: world.boot() == "b1", LOOK_S + 1)
 
 
-def test_a_copy_waits_and_takes_over_only_what_ran_out(world: World) -> None:
-    """While the first lives the copy says so and may not act; the first notices nothing."""
+def test_who_is_not_the_node_never_holds_the_key(world: World) -> None:
+    """F-D1: a waiting copy would keep the true host out. It leaves its name, for people, while the true one lives."""
+    copy = Daemon(world, "b2")
+    copy.denied = "DuplicateNode: another host is a"
+    world.clock.run_until(copy.life.decided.is_set)
+    world.clock.run_for(30)
+    assert (world.boot(), copy.told, copy.life.given.is_set()) == ("", [copy.denied], False)
+    first = Daemon(world, "b1")
+    world.clock.run_until(first.life.given.is_set, 1.0)
+    world.clock.run_until(lambda: world.alive().rival == "host-b2 (boot b2)", LOOK_S)
+    first.life.stop()
+    first.session.close()
+    world.clock.run_for(30)
+    assert (world.boot(), copy.life.fault, first.life.fault) == ("", copy.denied, "")
+
+
+def test_it_is_given_back_by_who_is_no_longer_the_node(world: World) -> None:
+    daemon = Daemon(world, "b1")
+    world.clock.run_until(daemon.life.given.is_set)
+    daemon.denied = "DuplicateNode: another host is a"
+    daemon.life.look()
+    world.clock.run_until(lambda: world.boot() == "", 1.0)
+    daemon.denied = ""
+    world.clock.run_until(lambda: world.boot() == "b1" and not daemon.life.fault, 2.0)
+
+
+def test_a_host_of_the_same_identity_waits_for_what_runs_out(world: World) -> None:
+    """While the first lives the other says so and may not act; the first notices nothing."""
     first = Daemon(world, "b1")
     world.clock.run_until(first.life.given.is_set)
     copy = Daemon(world, "b2")

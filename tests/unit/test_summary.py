@@ -228,6 +228,10 @@ TABLE: list[tuple[str, str, str, dict[str, Any]]] = [
     ("Failed", "LinkTaken", "operator", {
         "holders": READY, "claim": claim(), "status": status("Attached", condition("Verified", "LinkTaken")),
     }),
+    ("Uncertain", "OtherHost", "operator", {
+        "holders": READY, "claim": claim().model_copy(update={"host_identity": "h1"}), "status": status("Attached"),
+        "record": NodeRecord(boot="b2", connector={}, host_identity="h2"),
+    }),
     ("Uncertain", "NodeFenced", "node web-1", {
         "holders": (), "claim": claim(), "status": status("Attached"), "fenced": frozenset({"b1"}),
     }),

@@ -160,6 +160,7 @@ class Brickwork:
         """What a guest's node daemon is told."""
         return self._common("node") | {
             "node": guest.name,
+            "host_identity": guest.name,
             "my_ip": guest.address(Lan.STORAGE_A),
             "multipath": True,
             "deadlines_s": {"start": 300, "properties": 300, "inspect": 180},
