@@ -168,6 +168,8 @@ class AttachmentStatus(Stored):
     boot: str
     host_identity: str | None = None
     """As in `Claim`."""
+    since: str = ""
+    """When the phase of this epoch began, for people. Empty: a daemon wrote it that did not know."""
     generation: int = 0
     """Mod revision of the wish that this answers."""
     connected: bool = False
@@ -264,6 +266,8 @@ class VolumeStatus(Stored):
     uid: str
     backend: str
     phase: VolumePhase
+    since: str = ""
+    """When the phase began, for people."""
     size_gib: int
     asked_gib: int | None = None
     """What was asked for to get it; None: not known. A wish for less than this, and less than there is, is refused."""

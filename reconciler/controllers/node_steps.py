@@ -357,9 +357,17 @@ class NodeSteps:
     ) -> AttachmentStatus:
         generation = snapshot.revision(self._key(Family.DESIRED_ATTACHMENT, volume))
         boot = self._boot.current()
-        identity = self._this.identity()
+        former = snapshot.value(self._key(Family.ATTACHMENT, volume), AttachmentStatus)
+        same = former is not None and (former.phase, former.epoch, former.boot) == (phase, epoch, boot)
+        since = former.since if former is not None and same else rfc3339(self._clock.wall())
         return AttachmentStatus(
-            phase=phase, uid=uid, epoch=epoch, boot=boot, host_identity=identity, generation=generation
+            phase=phase,
+            uid=uid,
+            epoch=epoch,
+            boot=boot,
+            host_identity=self._this.identity(),
+            since=since,
+            generation=generation,
         )
 
 

@@ -81,7 +81,9 @@ class VolumeReconciler:
         self._writer = Writer(store, cache, keyspace)
         self._last_wishes = last_wishes
         self._surroundings = Surroundings(cache, keyspace, keepers, mass)
-        self._steps = VolumeSteps(self._writer, mint_uid=mint_uid, failpoint=failpoint)
+        self._steps = VolumeSteps(
+            self._writer, mint_uid=mint_uid, failpoint=failpoint, now=lambda: rfc3339(clock.wall())
+        )
         self._observe_step = observe_step
         self._refused = refused
         self._known: dict[str, _Known] = {}

@@ -7,12 +7,12 @@ next look.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
-
-from pydantic import BaseModel
 
 from reconciler.controllers.keeper import volume_data
-from reconciler.controllers.snapshot import Conflict, Snapshot, Writer
+from reconciler.controllers.snapshot import Snapshot, Writer
+from reconciler.controllers.volume_work import Puts
+from reconciler.controllers.volume_work import Work as _Work
+from reconciler.controllers.volume_work import there as _there
 from reconciler.core.connectors import fit_for_drivers
 from reconciler.core.reading import Memory
 from reconciler.core.steps import Do, Step
@@ -34,91 +34,20 @@ from schema.models import (
     VolumeStatus,
 )
 
-Puts = list[tuple[Key, BaseModel]]
-
-
-class _Work:
-    """One step on one volume: what was seen, and the ways to confirm and commit."""
-
-    def __init__(self, step: Step, volume: str, snapshot: Snapshot, writer: Writer, guard: Compare) -> None:
-        self.step = step
-        self.volume = volume
-        self.snapshot = snapshot
-        self._writer = writer
-        self._guard = (guard,)
-        self.grant_key = Key(Family.GRANT, (volume,))
-        self.volume_key = Key(Family.VOLUME, (volume,))
-        self.record_key = Key(Family.RECORD, (volume,))
-        self.connection_key = Key(Family.CONNECTION, (step.node, volume))
-
-    def confirm(self) -> None:
-        self._writer.confirm(self.snapshot, self.step.confirms, self._guard)
-
-    def commit(self, puts: Puts, deletes: tuple[Key, ...] = ()) -> None:
-        self._writer.commit(self.snapshot, self.step.commits, puts, deletes, self._guard)
-
-    @property
-    def record(self) -> Record:
-        return _there(self.snapshot.value(self.record_key, Record))
-
-    @property
-    def grant(self) -> Grant:
-        return _there(self.snapshot.value(self.grant_key, Grant))
-
-    @property
-    def status(self) -> VolumeStatus:
-        return _there(self.snapshot.value(self.volume_key, VolumeStatus))
-
-    @property
-    def spec(self) -> VolumeSpec:
-        return _there(self.snapshot.value(Key(Family.DESIRED_VOLUME, (self.volume,)), VolumeSpec))
-
-    @property
-    def generation(self) -> int:
-        return self.snapshot.revision(Key(Family.DESIRED_VOLUME, (self.volume,)))
-
-    @property
-    def holder(self) -> Holder:
-        mine = [h for h in self.grant.holders if (h.node, h.epoch) == (self.step.node, self.step.epoch)]
-        return _there(mine[0] if mine else None)
-
-    def lists(self, holders: tuple[Holder, ...], **status: object) -> Puts:
-        """Both copies of the holder list, always written together (R8). The mirror leaves the connectors out."""
-        mirror = tuple(holder.model_copy(update={"connector": {}}) for holder in holders)
-        return [
-            (self.grant_key, self.grant.model_copy(update={"holders": holders})),
-            (self.volume_key, self.status.model_copy(update={"holders": mirror, **status})),
-        ]
-
-    def with_phase(self, phase: HolderPhase) -> tuple[Holder, ...]:
-        mine = self.holder
-        return tuple(h.model_copy(update={"phase": phase}) if h is mine else h for h in self.grant.holders)
-
-    def record_after(self, reply: Reply, **changes: object) -> Puts:
-        """The record, where the driver's own data or anything else in it changed."""
-        after = self.record.model_copy(update={"model": dict(reply.model), **changes})
-        return [] if after == self.record else [(self.record_key, after)]
-
-
-T = TypeVar("T")
-
-
-def _there(value: T | None) -> T:
-    """A key that the planner saw; gone only when the plan rests on something else than the snapshot."""
-    if value is None:
-        raise Conflict("a key that this step rests on is gone")
-    return value
-
 
 class VolumeSteps:
     """Carries out the controller's steps.
 
     Args:
         mint_uid: a new Cinder volume id.
+        now: the time for people.
         failpoint: told the name of each numbered point; crash tests make it kill the process.
     """
 
-    def __init__(self, writer: Writer, *, mint_uid: Callable[[], str], failpoint: Callable[[str], None]) -> None:
+    def __init__(
+        self, writer: Writer, *, mint_uid: Callable[[], str], failpoint: Callable[[str], None], now: Callable[[], str]
+    ) -> None:
+        self._now = now
         self._writer = writer
         self._mint_uid = mint_uid
         self._failpoint = failpoint
@@ -127,7 +56,7 @@ class VolumeSteps:
         self, step: Step, volume: str, snapshot: Snapshot, backend: Backend, guard: Compare, memory: Memory
     ) -> None:
         """Do the step. Raises Conflict when its facts changed, otherwise the store's and the driver's errors."""
-        work = _Work(step, volume, snapshot, self._writer, guard)
+        work = _Work(step, volume, snapshot, self._writer, guard, self._now)
         self._failpoint(f"{step.do.name}:before")
         if step.confirms:
             work.confirm()
@@ -251,6 +180,7 @@ class VolumeSteps:
             uid=uid,
             backend=spec.backend,
             phase=VolumePhase.CREATING,
+            since=work.now(),
             size_gib=spec.size_gib or 0,
             asked_gib=spec.size_gib,
             generation=work.generation,
@@ -261,7 +191,7 @@ class VolumeSteps:
     def _intend_extend(self, work: _Work, memory: Memory) -> None:
         """V3. What the driver refused earlier is asked anew."""
         after = work.record.model_copy(update={"intent": Intent.EXTEND, "target_gib": work.spec.size_gib})
-        status = work.status.model_copy(update={"phase": VolumePhase.EXTENDING})
+        status = work.in_phase(VolumePhase.EXTENDING)
         work.commit([(work.record_key, after), (work.volume_key, status)])
         memory.refused, memory.refused_gib = "", 0
 
@@ -281,7 +211,7 @@ class VolumeSteps:
                 changes = {"intent": None, "unproven": False, "ended": False}
         puts: Puts = [(work.record_key, record.model_copy(update=changes))]
         if phase is not work.status.phase:
-            puts.append((work.volume_key, work.status.model_copy(update={"phase": phase})))
+            puts.append((work.volume_key, work.in_phase(phase)))
         work.commit(puts)
 
     def _update_volume(self, work: _Work) -> None:
@@ -291,9 +221,9 @@ class VolumeSteps:
         heard = work.generation if spec else work.step.heard
         record = work.record.model_copy(update={"on_delete": on_delete, "heard": heard, "ended": spec is None})
         phase = VolumePhase.RETAINED if spec is None and on_delete == "retain" else VolumePhase.AVAILABLE
-        changes = {"phase": phase, "generation": work.generation, "on_delete": on_delete}
+        changes: dict[str, object] = {"generation": work.generation, "on_delete": on_delete}
         changes |= {"size_gib": record.size_gib, "asked_gib": record.asked_gib}
-        puts: Puts = [(work.volume_key, work.status.model_copy(update=changes))]
+        puts: Puts = [(work.volume_key, work.in_phase(phase, **changes))]
         if record != work.record:
             puts.append((work.record_key, record))
         work.commit(puts)
@@ -395,7 +325,7 @@ class VolumeSteps:
         """What came, beside what was asked for: arrays make volumes larger."""
         sizes = {"size_gib": reply.size_gib, "asked_gib": work.record.target_gib or work.record.asked_gib}
         changes = {"intent": None, "target_gib": None, "model": dict(reply.model), **sizes}
-        status = work.status.model_copy(update={"phase": VolumePhase.AVAILABLE, **sizes})
+        status = work.in_phase(VolumePhase.AVAILABLE, **sizes)
         work.commit([(work.record_key, work.record.model_copy(update=changes)), (work.volume_key, status)])
 
     def _save(self, work: _Work, reply: Reply) -> None:

@@ -17,7 +17,7 @@ from schema.models import (
     labelled,
 )
 from schema.summary.reasons import MEANING, complaint, verdict_on
-from schema.summary.terms import AttachmentFacts
+from schema.summary.terms import AttachmentFacts, State
 
 HAS_DEVICE = (AttachmentPhase.ATTACHING, AttachmentPhase.ATTACHED)
 """What a node says while there may be a device."""
@@ -134,6 +134,11 @@ class Case:
         if self.holder:
             return self.holder.mode
         return self.facts.wish.mode if isinstance(self.facts.wish, AttachmentSpec) else None
+
+    def since(self, state: State) -> str | None:
+        """When this state began, where the node told of its phase."""
+        same = self.status is not None and self.said is not None and self.said.value == state.value
+        return (self.status.since or None) if self.status is not None and same else None
 
     @property
     def mode_differs(self) -> bool:

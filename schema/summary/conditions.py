@@ -85,7 +85,9 @@ class _Conditions:
             return self._make(kind, "Unknown", self.finding.reason, self.finding.message, self.observed)
         if given is not None and not value:
             return given
-        return self._make(kind, "True" if value else "False", yes if value else no, "", self.observed)
+        told = self._make(kind, "True" if value else "False", yes if value else no, "", self.observed)
+        began = self.case.since(State.ATTACHED) if self.attached else None
+        return told.model_copy(update={"since": began}) if began else told
 
     def _ready(self) -> Condition:
         usable = self.attached and not self.no_path and self._accepted().status == "True"

@@ -356,7 +356,8 @@ def find(case: Case) -> Finding:
     rule = next(rule for rule in RULES if rule.when(case))
     condition = rule.voice(case) if rule.voice else None
     if condition is None:
-        return Finding(rule.state, rule.reason, case.fill(rule.says), case.fill(rule.waits_for), None, None)
+        says, waits_for = case.fill(rule.says), case.fill(rule.waits_for)
+        return Finding(rule.state, rule.reason, says, waits_for, case.since(rule.state), None)
     by_controller = rule.voice in (_controller, _drained)
     known = MEANING.get(condition.reason) if by_controller else None
     source = case.verdict if by_controller else case.status

@@ -48,7 +48,7 @@ def summarise_volume(facts: VolumeFacts) -> VolumeSummary:
         reason=reason,
         message=message,
         waits_for=waits_for,
-        since=(says.since or None) if says else None,
+        since=(says.since or None) if says else _began(status, state),
         next_try=(verdict.next_try or None) if verdict else None,
         backend=status.backend if status else spec.backend if spec else None,
         uid=status.uid if status else None,
@@ -60,6 +60,11 @@ def summarise_volume(facts: VolumeFacts) -> VolumeSummary:
         observed_generation=max(status.generation if status else 0, verdict.generation if verdict else 0),
         conditions=(_accepted(facts, says), _available(status, state, reason, message)),
     )
+
+
+def _began(status: VolumeStatus | None, state: VolumeState) -> str | None:
+    """When this state began, where it is the phase that the controller told of."""
+    return (status.since or None) if status is not None and status.phase.value == state.value else None
 
 
 def _volume_state(facts: VolumeFacts, status: VolumeStatus | None, says: Condition | None) -> Answer:
@@ -136,7 +141,9 @@ def _accepted(facts: VolumeFacts, says: Condition | None) -> Condition:
 def _available(status: VolumeStatus | None, state: VolumeState, reason: str, message: str) -> Condition:
     usable = state in (VolumeState.AVAILABLE, VolumeState.EXTENDING)
     word: ConditionStatus = "Unknown" if state is VolumeState.UNCERTAIN else "True" if usable else "False"
-    return _condition("Available", word, "Available" if usable else reason, message, status.generation if status else 0)
+    told = _condition("Available", word, "Available" if usable else reason, message, status.generation if status else 0)
+    began = _began(status, state)
+    return told.model_copy(update={"since": began}) if usable and began else told
 
 
 def _condition(kind: str, word: ConditionStatus, reason: str, message: str, generation: int) -> Condition:

@@ -141,6 +141,7 @@ class World:
             uid="u-1",
             backend="lvm",
             phase=VolumePhase.AVAILABLE,
+            since=self.stamp(1200),
             size_gib=10,
             generation=wish.mod_revision if wish else 0,
             holders=holders,
@@ -160,6 +161,7 @@ class World:
             "attached": there,
             "protocol": "iscsi",
             "generation": generation,
+            "since": self.stamp(1200),
             **more,
         }
         if there:

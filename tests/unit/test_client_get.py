@@ -43,7 +43,7 @@ def test_tables_are_plain(world: World) -> None:
     """Aligned columns, one line a row, no trailing blanks, no colour; times as ages."""
     assert world.ok("get", "attachments") == (
         "NODE   VOLUME  STATE     REASON    SINCE  PATH\n"
-        "web-1  data    Attached  Attached  -      /dev/brickwork/data\n"
+        "web-1  data    Attached  Attached  20m    /dev/brickwork/data\n"
         "web-2  data    Pending   HeldBy    5m     -\n"
     )
 
@@ -65,7 +65,7 @@ def test_a_message_of_several_lines_is_one_row(world: World) -> None:
 
 def test_other_kinds(world: World) -> None:
     """Volumes, nodes and backends have tables too."""
-    assert "data  Available  Available  -      10   lvm      web-1" in world.ok("get", "volumes")
+    assert "data  Available  Available  20m    10   lvm      web-1" in world.ok("get", "volumes")
     assert "web-1  Ready  Ready   60m    1" in world.ok("get", "nodes")
     assert "lvm   Ready  Ready   10m    iSCSI" in world.ok("get", "backends")
 
