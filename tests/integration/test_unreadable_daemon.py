@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -67,3 +70,14 @@ def test_what_can_not_be_read_keeps_no_other_volume_from_coming_back(fleet: Flee
     for volume in VOLUMES:
         wait_until(f"{volume} is back", lambda v=volume: is_back(fleet, v, before), 60)  # type: ignore[misc]
     assert not fleets.unready(fleet, "a", "can't be read")
+
+
+def test_a_state_folder_that_was_removed_holds_up_no_detach(fleet: Fleet) -> None:
+    """F-S15: under a running daemon, its worker killed as well, so that it begins another."""
+    fleets.attached(fleet, "a", "here")
+    shutil.rmtree(fleet.folder / "a" / "state")
+    for worker in fleet.workers("a"):
+        os.kill(worker, signal.SIGKILL)
+    fleets.detach(fleet, "a", "here")
+    fleets.until_gone(fleet, "a", "here")
+    fleets.attached(fleet, "a", "next")

@@ -165,6 +165,7 @@ class Child:
         if self._permission is not None:
             life.permit(self._permission)
         try:  # The child does nothing before its first request, so a record written now is early enough.
+            record.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # somebody may have removed it (F-S15)
             sessions.write_record(record, token, process.pid)
         except OSError as error:
             life.end("no record of it could be kept", _PATIENCE_S)
