@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from daemons.redaction import redact_text
 from daemons.settings import CommonSettings, ControllerSettings
 from reconciler.adapters.cinder.backend import BackendSettings, CinderBackend
+from reconciler.adapters.etcd import certificates
 from reconciler.runtime.ports import PortError
 
 
@@ -17,6 +19,16 @@ def files_missing(settings: CommonSettings) -> Iterator[str]:
     for name, path in _files(settings.model_dump(), ""):
         if not path.exists():
             yield f"{name}: {path} does not exist on this machine"
+
+
+def useless_certificates(settings: CommonSettings) -> Iterator[str]:
+    """What of etcd's TLS files can't work. Those that are missing are told by `files_missing`."""
+    store = settings.etcd.tls_settings()
+    now = datetime.datetime.now(datetime.UTC)
+    missing = {path for path in (store.ca_file, store.cert_file, store.key_file) if path and not path.exists()}
+    for fault in (*certificates.unusable(store), *certificates.outdated(store, now)):
+        if not any(str(path) in fault for path in missing):
+            yield f"etcd.{fault}"
 
 
 def _files(values: Mapping[str, object], before: str) -> Iterator[tuple[str, Path]]:

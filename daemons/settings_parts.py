@@ -88,6 +88,10 @@ class Etcd(Section):
             _refuse_exposed("etcd.key_file", self.key_file)
         return self._store_settings(_read_secret(self.password_file) if self.password_file else None)
 
+    def tls_settings(self) -> EtcdSettings:
+        """The same without a look at a password."""
+        return self._store_settings("" if self.user else None)
+
     def _store_settings(self, password: str | None) -> EtcdSettings:
         try:
             return EtcdSettings(

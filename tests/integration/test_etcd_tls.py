@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from reconciler.adapters.etcd import certificates
 from reconciler.adapters.etcd.settings import EtcdSettings
 from reconciler.adapters.etcd.store import EtcdStore
 from reconciler.runtime.ports import Denied, Put, Unavailable
@@ -156,12 +157,14 @@ def test_strangers_do_not_connect(secure: Secure, tmp_path: Path) -> None:
     """No certificate, another authority's, or a server that we do not trust: Unavailable."""
     (tmp_path / "other").mkdir()
     other = Authority(tmp_path / "other", "authority")
-    for settings in (
-        secure.settings(None, timeout_s=1.0, attempt_timeout_s=1.0),
-        secure.settings(other.issue("web-1"), timeout_s=1.0, attempt_timeout_s=1.0),
-        secure.settings(secure.authority.issue("web-1"), ca_file=other.cert, timeout_s=1.0, attempt_timeout_s=1.0),
+    mine = secure.authority.issue("web-1")
+    hasty = {"timeout_s": 1.0, "attempt_timeout_s": 1.0}
+    for settings, words in (
+        (secure.settings(None, **hasty), "etcd does not take our certificate"),
+        (secure.settings(other.issue("web-1"), **hasty), "etcd does not take our certificate"),
+        (secure.settings(mine, ca_file=other.cert, **hasty), "no authority in ca_file has signed"),
     ):
-        with EtcdStore(settings) as store, pytest.raises(Unavailable):
+        with EtcdStore(settings) as store, pytest.raises(Unavailable, match=words):
             store.get("/a")
 
 
@@ -181,5 +184,45 @@ def test_replaced_certificates_are_taken_up(secure: Secure, tmp_path: Path) -> N
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     """A path that is wrong is an error of the settings, at the start."""
-    with pytest.raises(ValueError, match=r"cannot read .*nowhere\.pem"):
+    with pytest.raises(ValueError, match=r"ca_file: .*nowhere\.pem cannot be read"):
         EtcdStore(EtcdSettings(("https://127.0.0.1:1",), ca_file=tmp_path / "nowhere.pem"))
+
+
+def test_files_that_cannot_work_are_told_in_words(tmp_path: Path) -> None:
+    """F-B6: gRPC says "Failed to create security handshaker" to all of these, and --check-config said nothing."""
+    authority = Authority(tmp_path, "authority")
+    mine, other = authority.issue("web-1"), authority.issue("web-2")
+    locked = tmp_path / "locked.key"
+    secret = serialization.load_pem_private_key(mine.key.read_bytes(), None)
+    locked.write_bytes(
+        secret.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"passphrase"),
+        )
+    )
+    for ca, cert, key, words in (
+        (
+            authority.cert,
+            mine.cert,
+            other.key,
+            "key_file: .*web-2.key is not the key of the certificate in .*web-1.pem",
+        ),
+        (authority.cert, mine.cert, locked, "key_file: .* is encrypted, and nobody is there to ask"),
+        (authority.cert, mine.cert, mine.cert, "key_file: .* holds a certificate where its private key is wanted"),
+        (authority.cert, mine.key, mine.key, "cert_file: .* holds a private key where a certificate is wanted"),
+        (mine.key, mine.cert, mine.key, "ca_file: .* holds a private key where a certificate is wanted"),
+        (locked.with_suffix(".none"), mine.cert, mine.key, "ca_file: .* cannot be read: No such file"),
+    ):
+        with pytest.raises(ValueError, match=f"etcd: {words}"):
+            EtcdStore(EtcdSettings(("https://127.0.0.1:1",), ca_file=ca, cert_file=cert, key_file=key))
+
+
+def test_certificates_out_of_their_time_are_told(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "authority")
+    mine = authority.issue("web-1")
+    settings = EtcdSettings(("https://127.0.0.1:1",), ca_file=authority.cert, cert_file=mine.cert, key_file=mine.key)
+    now, day = datetime.datetime.now(datetime.UTC), datetime.timedelta(days=1)
+    assert list(certificates.outdated(settings, now)) == []
+    assert ["expired on" in told for told in certificates.outdated(settings, now + day)] == [True, True]
+    assert ["is valid from" in told for told in certificates.outdated(settings, now - day)] == [True, True]

@@ -20,7 +20,7 @@ from typing import Any
 
 import grpc
 
-from reconciler.adapters.etcd import rpc
+from reconciler.adapters.etcd import certificates, rpc
 from reconciler.adapters.etcd.faults import LOST, Again, Failed
 from reconciler.adapters.etcd.settings import Endpoint, EtcdSettings
 from reconciler.adapters.etcd.streams import Stream
@@ -108,7 +108,7 @@ class Caller:
         """Opens no connection yet.
 
         Raises:
-            ValueError: a certificate file cannot be read.
+            ValueError: a certificate file cannot be read or used.
             RuntimeError: `threading` was patched in this process, where gRPC's streams hang.
         """
         patcher = sys.modules.get("eventlet.patcher")
@@ -231,6 +231,9 @@ class Caller:
 
 
 def _credentials(settings: EtcdSettings) -> Any:
+    """Raises ValueError: files that no connection can be made with."""
+    for fault in certificates.unusable(settings):
+        raise ValueError(f"etcd: {fault}")
     return grpc.ssl_channel_credentials(
         root_certificates=_pem(settings.ca_file),
         private_key=_pem(settings.key_file),
@@ -239,10 +242,7 @@ def _credentials(settings: EtcdSettings) -> Any:
 
 
 def _pem(path: Path | None) -> bytes | None:
-    try:
-        return None if path is None else path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"etcd: cannot read {path}: {error.strerror}") from error
+    return None if path is None else path.read_bytes()
 
 
 def _stamps(settings: EtcdSettings) -> tuple[int, ...]:

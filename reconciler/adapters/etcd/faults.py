@@ -92,6 +92,23 @@ _TABLE = (
     Fault(_Code.FAILED_PRECONDITION, "", Terminal, Again.NO),
     Fault(_Code.UNIMPLEMENTED, "", Terminal, Again.NO, "is this endpoint an etcd of version 3.4 or later?"),
 )
+_CAUSES = (
+    ("Failed to create security handshaker", "ca_file, cert_file or key_file can't be used: see --check-config"),
+    ("WRONG_VERSION_NUMBER", "there is no TLS on this port: write http, or the port of etcd's that speaks https"),
+    ("is not in peer certificate", "etcd's certificate is not for this name: use one that stands in it"),
+    ("Hostname Verification Check failed", "etcd's certificate is not for this name: use one that stands in it"),
+    ("CERTIFICATE_VERIFY_FAILED", "etcd's certificate has expired, or no authority in ca_file has signed it"),
+    ("BAD_SIGNATURE", "no authority in ca_file has signed etcd's certificate"),
+    (
+        "TSI_DATA_CORRUPTED",
+        "etcd does not take our certificate: none is set, it has expired, or etcd's authority has not signed it",
+    ),
+    (
+        "Tls handshake failed",
+        "TLS could not be agreed on: check ca_file, cert_file and key_file, and etcd's certificate",
+    ),
+)
+"""What connections to an endpoint break down for, by what gRPC says of it. It changes nothing of what may be repeated."""
 LOST = Fault(None, "", Unavailable, Again.READS, _REACH)
 """Whatever the table does not know."""
 REFUSED = Fault(None, "", Denied, Again.LOGIN, _ROLES)
@@ -122,7 +139,10 @@ class Failed(Exception):
         fault = self.fault
         if fault.again is Again.READS and write:
             return UnknownOutcome(f"{what}: no answer, so it may or may not have happened ({self.details})")
-        return fault.error(f"{what}: {self.details}{'; ' if fault.remedy else ''}{fault.remedy}")
+        remedy = fault.remedy
+        if remedy is _REACH:
+            remedy = next((words for text, words in _CAUSES if text in self.details), remedy)
+        return fault.error(f"{what}: {self.details}{'; ' if remedy else ''}{remedy}")
 
 
 def find(code: Any, details: str) -> Fault:
