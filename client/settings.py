@@ -57,12 +57,32 @@ class Settings:
     connect_timeout_s: float = CONNECT_TIMEOUT_S
 
 
+_PREFIX = "BRICKWORK_"
+_VARIABLES = [
+    "ENDPOINTS",
+    "CA_FILE",
+    "CERT_FILE",
+    "KEY_FILE",
+    "USER",
+    "PASSWORD",
+    "PASSWORD_FILE",
+    "PREFIX",
+    "HTTP_PROXY",
+]
+
+
 def from_environment(environment: Mapping[str, str]) -> Given:
     """`BRICKWORK_…` before `ETCDCTL_…`, with etcdctl's `ETCDCTL_USER=name:password`."""
 
     def first(*names: str) -> str | None:
         return next((environment[name] for name in names if environment.get(name)), None)
 
+    for variable in environment:
+        if variable.startswith(_PREFIX) and variable.removeprefix(_PREFIX) not in _VARIABLES:
+            # Others, with another name altogether, are the daemons' or a program's that runs us.
+            near = get_close_matches(variable.removeprefix(_PREFIX), _VARIABLES, n=1, cutoff=0.85)
+            if near and environment[variable]:
+                raise Misuse(f"environment: {variable}: unknown; did you mean {_PREFIX}{near[0]}?")
     endpoints = first("BRICKWORK_ENDPOINTS", "ETCDCTL_ENDPOINTS")
     user, _, secret = (first("BRICKWORK_USER", "ETCDCTL_USER") or "").partition(":")
     return Given(

@@ -55,6 +55,7 @@ class Assembly(ABC):
         indexes: the cache's.
         failpoint: called at each numbered point; may end the process.
         memory: what is remembered of the store across restarts.
+        place: the store's endpoint, for messages.
     """
 
     def __init__(
@@ -67,12 +68,15 @@ class Assembly(ABC):
         indexes: Sequence[Index] = (),
         failpoint: Callable[[str], None] = lambda _: None,
         memory: StoreMemory | None = None,
+        place: Callable[[], str] = str,
     ) -> None:
         self.settings = settings
         self.keyspace = Keyspace(settings.prefix)
         self.clock = clock
         self.rng = rng
-        self.store = KnownStore(store, memory, clock, lambda why: _log.critical("the store is not the same", why=why))
+        self.store = KnownStore(
+            store, memory, clock, lambda why: _log.critical("the store is not the same", why=why), place
+        )
         self.failpoint = failpoint
         self.telemetry = Telemetry(calls)
         self.cache = Cache(clock, indexes=indexes, decode=self._decode, report=self._report_key)

@@ -2,7 +2,7 @@
 
 `BRICKWORK_<FIELD>` and `BRICKWORK_<SECTION>__<FIELD>` (two underscores) set what is no mapping of names: `BRICKWORK_PREFIX`,
 `BRICKWORK_ETCD__ENDPOINTS`. Lists are separated by commas. An empty variable counts as none. A variable with a section that no
-daemon has is refused; other `BRICKWORK_…` variables are somebody else's (brickctl's, the tests').
+daemon has is refused, and one that is almost a variable of ours; other `BRICKWORK_…` variables are somebody else's (the tests').
 
 `BRICKWORK_STATE` names one folder for everything that a daemon keeps: for development, and for machines where /var and /run
 are not ours.
@@ -25,6 +25,11 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from daemons.settings_faults import Location, SettingsError
 from reconciler.adapters.cinder.written import NotYaml, Reader, own_names
+
+_PREFIX = "BRICKWORK_"
+_OF_ETCD = ("ENDPOINTS", "CA_FILE", "CERT_FILE", "KEY_FILE", "USER", "PASSWORD_FILE", "HTTP_PROXY")
+_OTHERS = (*(f"{_PREFIX}{name}" for name in _OF_ETCD), f"{_PREFIX}PASSWORD", f"{_PREFIX}STATE")
+"""brickctl's variables, and the one that no daemon has as a setting."""
 
 Kind = Literal["controller", "node", "fence-agent"]
 
@@ -158,10 +163,22 @@ def _read_environment(source: Source, environ: Mapping[str, str], model: type[Ba
         if variable in table:
             location, info = table[variable]
             _put(source, location, _from_text(info, text), variable)
-        elif "__" in variable and variable not in known:
-            near = difflib.get_close_matches(variable, known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            source.faults.append(f"environment: {variable}: no daemon has such a setting{hint}")
+        elif variable not in known and variable not in _OTHERS and (fault := _unknown(variable, known)):
+            source.faults.append(f"environment: {variable}: no daemon has such a setting{fault}")
+
+
+def _unknown(variable: str, known: set[str]) -> str:
+    """What to say of a variable that is none of ours; empty: it may well be somebody else's."""
+    names = [each.removeprefix(_PREFIX) for each in (*sorted(known), *_OTHERS)]
+    # With a section it is meant for us. Else it is if it looks like one of ours, what they all begin with left aside.
+    near = difflib.get_close_matches(
+        variable.removeprefix(_PREFIX), names, n=1, cutoff=0.6 if "__" in variable else 0.85
+    )
+    if not near:
+        return "." if "__" in variable else ""
+    meant = f"{_PREFIX}{near[0]}"
+    remark = "" if meant in known else f" Only brickctl reads that; daemons read {_PREFIX}ETCD__{near[0]}"
+    return f"; did you mean {meant}?{remark}"
 
 
 def _put(source: Source, location: Location, value: Any, variable: str) -> None:

@@ -42,7 +42,8 @@ class Shell(Assembly):
         store = EtcdStore(settings.etcd.store_settings())
         failpoint = Failpoint(settings.failpoint)
         memory = FileStoreMemory(settings.state_folder)
-        super().__init__(settings, SystemClock(), random.Random(), store, calls, indexes, failpoint, memory)
+        clock, rng = SystemClock(), random.Random()
+        super().__init__(settings, clock, rng, store, calls, indexes, failpoint, memory, place=lambda: store.endpoint)
         self._etcd = store
 
     # --- life

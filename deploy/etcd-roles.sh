@@ -13,16 +13,24 @@
 #   --prefix PREFIX        default: /brickwork/v1/
 #
 # etcdctl is taken from PATH, or from $ETCDCTL; where etcd is, and as whom to speak to it (root, once authentication is on), it
-# takes from ETCDCTL_ENDPOINTS, ETCDCTL_CACERT, ETCDCTL_CERT, ETCDCTL_KEY and ETCDCTL_USER. Roles bind only after
+# takes from ETCDCTL_ENDPOINTS, ETCDCTL_CACERT, ETCDCTL_CERT, ETCDCTL_KEY and ETCDCTL_USER. It gets 15 s for each answer, or
+# ETCD_ROLES_ANSWER_S. Roles bind only after
 # `etcdctl auth enable`: see docs/OPERATING.md, "TLS and roles".
 set -euo pipefail
 export ETCDCTL_API=3
+answer_s=${ETCD_ROLES_ANSWER_S:-15}
 
 usage() { sed -n '2,/^set -e/{/^set/d;s/^# \{0,1\}//;p}' "$0"; }
 
 die() { echo "etcd-roles: $*" >&2; exit 2; }
 
-etcdctl() { command "${ETCDCTL:-etcdctl}" "$@"; }
+# It asks for ever where there is a connection and no answer, whatever its own time limits are.
+etcdctl() {
+    local status=0
+    timeout --kill-after=1 "$answer_s" "${ETCDCTL:-etcdctl}" "$@" || status=$?
+    [ "$status" != 124 ] && [ "$status" != 137 ] || echo "etcd-roles: no answer within $answer_s s from ${ETCDCTL_ENDPOINTS:-127.0.0.1:2379}" >&2
+    return "$status"
+}
 
 # What each role may do, one permission a line: read or readwrite, prefix or key, and the key below the prefix. A family is
 # written by one role alone (docs/PROTOCOL.md); connections/ and records/ hold secrets, so that no user may read them.
@@ -96,7 +104,11 @@ make_user() {
     etcdctl user grant-role "$user" "$role" >/dev/null
 }
 
-has() { grep -Fqx "$2" <<<"$(etcdctl "$1" list)"; }
+has() {
+    local all
+    all=$(etcdctl "$1" list) || exit 1 # not the same as "there is none"
+    grep -Fqx "$2" <<<"$all"
+}
 
 prefix=/brickwork/v1/ user='' password_file='' kind='' node=''
 while [ $# -gt 0 ]; do

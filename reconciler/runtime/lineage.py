@@ -40,14 +40,23 @@ class KnownStore:
         memory: what outlives the process; None: nothing does.
         clock: for the time since the start.
         replaced: called once, with the sentence for a person.
+        place: the endpoint that is spoken to now; empty where there is none to name.
     """
 
-    def __init__(self, store: Store, memory: StoreMemory | None, clock: Clock, replaced: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        memory: StoreMemory | None,
+        clock: Clock,
+        replaced: Callable[[str], None],
+        place: Callable[[], str] = str,
+    ) -> None:
         self._store = store
         self._memory = memory
         self._clock = clock
         self._heard_at: float | None = None
         self._replaced = replaced
+        self._place = place
         self._saved = memory.load() if memory is not None else None
         self._mark = self._saved or StoreMark()
         self.fault = ""
@@ -136,9 +145,11 @@ class KnownStore:
     def _judge(self, before: StoreMark, revision: int, cluster: str) -> None:
         """A linearizable answer can't be older than what was known before the question was sent."""
         if before.cluster and cluster and cluster != before.cluster:
-            self._end(f"etcd is another cluster ({cluster}) than the one that is known here ({before.cluster})")
+            self._end(
+                f"etcd{self._at()} is another cluster ({cluster}) than the one that is known here ({before.cluster})"
+            )
         if revision < before.revision:
-            self._end(f"etcd went back in time: it is at revision {revision}, and was at {before.revision}")
+            self._end(f"etcd{self._at()} went back in time: it is at revision {revision}, and was at {before.revision}")
         if self._heard_at is None:
             self._heard_at = self._clock.now()
         self._note(revision, cluster)
@@ -147,6 +158,9 @@ class KnownStore:
         mark = self._mark
         if revision > mark.revision or (cluster and cluster != mark.cluster):
             self._mark = mark._replace(cluster=cluster or mark.cluster, revision=max(revision, mark.revision))
+
+    def _at(self) -> str:
+        return f" at {place}" if (place := self._place()) else ""
 
     def _end(self, what: str) -> None:
         first = not self.fault

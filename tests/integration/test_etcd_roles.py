@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from reconciler.adapters.etcd.embedded import find_binary
 from reconciler.adapters.etcd.store import EtcdStore
 from reconciler.runtime.ports import Compare, Delete, Denied, Put
 from schema.keys import FENCE_AGENT, Family, Keyspace, Writer
-from tests.integration.etcd_fixture import STATE, Server
+from tests.integration.etcd_fixture import STATE, Server, Start
 
 pytestmark = pytest.mark.etcd
 
@@ -208,3 +209,20 @@ def test_without_the_right_to_do_so_nothing_is_changed_and_the_exit_code_says_so
     done = run(guarded, "node", "web-9", user=f"brickwork-node-{OWN}:{PASSWORD}")
     assert done.returncode not in (0, 2)
     assert "permission denied" in done.stderr
+
+
+def test_an_etcd_that_does_not_answer_ends_it(start_etcd: Start) -> None:
+    """F-B14: it waited for ever."""
+    server = start_etcd()
+    os.kill(server.pid, signal.SIGSTOP)
+    environment = {
+        "PATH": os.environ["PATH"],
+        "ETCDCTL": str(find_binary("etcdctl", STATE)),
+        "ETCD_ROLES_ANSWER_S": "1",
+    }
+    environment["ETCDCTL_ENDPOINTS"] = server.endpoint
+    done = subprocess.run(
+        [SCRIPT, "controller"], env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode not in (0, 2)
+    assert f"no answer within 1 s from {server.endpoint}" in done.stderr

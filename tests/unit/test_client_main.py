@@ -120,6 +120,13 @@ def test_the_environment_of_ours_and_of_etcdctl() -> None:
     assert "other" not in repr(settings)
 
 
+def test_a_variable_that_is_almost_one_of_ours_is_refused() -> None:
+    """F-B12: BRICKWORK_ENDPOINT was ignored, and another etcd asked."""
+    with pytest.raises(Misuse, match="BRICKWORK_ENDPOINT: unknown; did you mean BRICKWORK_ENDPOINTS"):
+        from_environment({"BRICKWORK_ENDPOINT": "https://a:1"})
+    assert from_environment({"BRICKWORK_WORKERS": "3", "BRICKWORK_STATE": "/x", "BRICKWORK_NODE": "n"}) == Given()
+
+
 def test_the_settings_file(tmp_path: Path) -> None:
     """Options come before the environment, that before the file."""
     password = tmp_path / "password"

@@ -23,7 +23,7 @@ class World:
 
     def start(self) -> KnownStore:
         """A new life of the daemon."""
-        return KnownStore(self.etcd.client(), self.memory, self.clock, self.told.append)
+        return KnownStore(self.etcd.client(), self.memory, self.clock, self.told.append, lambda: "https://etcd-2:2379")
 
 
 @pytest.fixture
@@ -44,7 +44,9 @@ def test_an_earlier_state_is_refused_by_whatever_call_comes_first(world: World) 
     """A confirmation that would hold in the earlier state does not pass; nothing passes after it; it is told once."""
     store = world.start()
     restored(world, store)
-    with pytest.raises(Replaced, match="went back in time: it is at revision 1, and was at 2"):
+    with pytest.raises(
+        Replaced, match="etcd at https://etcd-2:2379 went back in time: it is at revision 1, and was at 2"
+    ):
         store.txn((Compare("/y", mod_revision=0),))
     for call in (
         lambda: store.get("/x"),

@@ -100,7 +100,12 @@ def test_one_folder_for_everything_that_is_kept() -> None:
 
 
 def test_variables_of_others_do_no_harm() -> None:
-    others = {"BRICKWORK_ENDPOINTS": "x", "BRICKWORK_CHILD": "x", "BRICKWORK_MY_IPS": "x", "BRICKWORK_CONCURRENCY": "2"}
+    others = {
+        "BRICKWORK_ENDPOINTS": "x",
+        "BRICKWORK_CHILD": "x",
+        "BRICKWORK_STORAGE_LANS": "x",
+        "BRICKWORK_CONCURRENCY": "2",
+    }
     assert load("node", None, others).concurrency == 2
 
 
@@ -256,6 +261,16 @@ def test_a_variable_with_a_section_that_nobody_has_is_told_the_nearest() -> None
     assert faults(None, {"BRICKWORK_ETCD__USR": "x"}) == [
         "environment: BRICKWORK_ETCD__USR: no daemon has such a setting; did you mean BRICKWORK_ETCD__USER?"
     ]
+
+
+def test_a_variable_that_is_almost_one_of_ours_is_refused() -> None:
+    """F-B12: it was ignored."""
+    assert faults(None, {"BRICKWORK_WORKRS": "3"}) == [
+        "environment: BRICKWORK_WORKRS: no daemon has such a setting; did you mean BRICKWORK_WORKERS?"
+    ]
+    (fault,) = faults(None, {"BRICKWORK_ENDPOINT": "https://a:1"})
+    assert fault.endswith("BRICKWORK_ENDPOINTS? Only brickctl reads that; daemons read BRICKWORK_ETCD__ENDPOINTS")
+    assert load("node", None, {"BRICKWORK_FLEET": "x", "BRICKWORK_ENDPOINTS": "x", "BRICKWORK_NAME": "x"}).node is None
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:

@@ -174,6 +174,11 @@ class EtcdStore:
         with suppress(LeaseGone):
             self._caller.unary(rpc.LEASE_REVOKE, rpc.LeaseRevokeRequest(ID=lease))
 
+    @property
+    def endpoint(self) -> str:
+        """The one that the next call goes to: of one that has just been answered, as a rule, who answered."""
+        return self._caller.url
+
     def status(self) -> ServerStatus:
         """Ask the current endpoint for its version.
 
