@@ -55,9 +55,9 @@ def _forget_node(session: Session, reader: Reader, name: str) -> None:
 
 def _forget_backend(session: Session, reader: Reader, name: str) -> None:
     known = reader.families(Family.VOLUME)
-    own, lead = Key(Family.BACKEND, (name,)), Key(Family.LEADER, (name,))
-    reader.together([own, lead], known)
-    known.must_see(Family.VOLUME, Family.BACKEND, Family.LEADER)
+    own, lead, storage = (Key(family, (name,)) for family in (Family.BACKEND, Family.LEADER, Family.STORAGE))
+    reader.together([own, lead, storage], known)
+    known.must_see(Family.VOLUME, Family.BACKEND, Family.LEADER, Family.STORAGE)
     if known.see(own) is None:
         raise not_found(Ref("backend", (name,)), facts.names(reader.families(Family.BACKEND), Family.BACKEND))
     if (leader := known.value(lead, Leader)) is not None:
@@ -69,7 +69,7 @@ def _forget_backend(session: Session, reader: Reader, name: str) -> None:
             f"volumes are recorded on backend {name}: {_some(recorded)}. While one is, what is known of the backend stays: "
             "see them with brickctl get volumes"
         )
-    _delete(session, known, (own,), absent=lead)
+    _delete(session, known, (own, storage), absent=lead)
 
 
 def _may_be_on(known: Known, key: Key, backend: str) -> bool:

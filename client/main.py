@@ -30,6 +30,7 @@ COMMANDS: dict[str, str] = {
     "wait": "Wait until an object is as asked for.",
     "explain": "Say what happens next, who waits for whom, and what to do.",
     "fence": "State that one boot of a node can no longer write.",
+    "accept": "Take a backend's storage as it is, although it is another one.",
     "doctor": "Look at this host for what is known to go wrong on nodes.",
 }
 """Each command and its line in `--help`. Its module, of the same name, is imported when it is run."""

@@ -156,7 +156,7 @@ class ControllerDaemon:
             backend,
             driver=settings.driver or f"section {settings.section or settings.name} of {settings.cinder_conf}",
             controller=self._settings.name,
-            leadership=_Later(lambda: self._guard_of(settings.name)),
+            leadership=_Later(lambda: self._election_of(settings.name)),
             cache=shell.cache,
             keyspace=shell.keyspace,
             writer=Writer(shell.store, shell.cache, shell.keyspace),
@@ -201,9 +201,13 @@ class ControllerDaemon:
         then()
         _log.info(f"{what} {name}", backend=name, controller=self._settings.name)
 
-    def _guard_of(self, backend: str) -> Compare | None:
+    def _election_of(self, backend: str) -> Election | None:
         path = self._shell.keyspace.path(Family.LEADER, backend)
-        return next((e.guard for e in self._elections if e.key == path and e.elected.is_set()), None)
+        return next((each for each in self._elections if each.key == path), None)
+
+    def _guard_of(self, backend: str) -> Compare | None:
+        election = self._election_of(backend)
+        return election.guard if election is not None and election.elected.is_set() else None
 
     def _cluster_guard(self) -> Compare | None:
         return self._guard_of(CLUSTER)
@@ -232,7 +236,16 @@ class ControllerDaemon:
         if isinstance(key, Key) and key.family is Family.BACKEND and shell.cache.get(path) is None:
             for item in shell.cache.prefix(shell.keyspace.folder(Family.DESIRED_VOLUME)):  # nobody serves it any more
                 shell.queue.add(item.key.rsplit("/", 1)[1])
+        if isinstance(key, Key) and key.family is Family.STORAGE:
+            self._storage_noted(key.names[0])
         self._look_at(path, key)
+
+    def _storage_noted(self, backend: str) -> None:
+        """By a leader, or by a person who accepts another one: whoever stood aside for the sake of the old one may lead now."""
+        keeper, election = self._keepers.get(backend), self._election_of(backend)
+        if keeper is not None and election is not None:
+            election.rejoin()
+            keeper.look()
 
     def _look_at(self, path: str, key: Key | Unparsable) -> None:
         """Enqueue whatever reconciles this very key."""
@@ -263,12 +276,17 @@ def _tell_refused(key: Key, condition: Condition) -> None:
 class _Later:
     """A keeper's view of an election that is made after it."""
 
-    def __init__(self, guard: Callable[[], Compare | None]) -> None:
-        self._guard = guard
+    def __init__(self, election: Callable[[], Election | None]) -> None:
+        self._election = election
 
     @property
     def guard(self) -> Compare | None:
-        return self._guard()
+        election = self._election()
+        return election.guard if election is not None and election.elected.is_set() else None
+
+    def step_aside(self, pause_s: float) -> None:
+        if (election := self._election()) is not None:
+            election.step_aside(pause_s)
 
 
 def indexes(keyspace: Keyspace) -> tuple[Index, ...]:

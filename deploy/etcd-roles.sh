@@ -38,7 +38,7 @@ permissions() {
     case $1 in
         controller)
             echo "read prefix "
-            for family in fenced backends volumes grants connections records leaders verdicts; do
+            for family in fenced backends storage volumes grants connections records leaders verdicts; do
                 echo "readwrite prefix $family/"
             done ;;
         node)
@@ -52,9 +52,9 @@ permissions() {
                 echo "read prefix $family/"
             done
             if [ "$1" = operator ]; then
-                for family in fences nodes backends; do echo "readwrite prefix $family/"; done
+                for family in fences nodes backends storage; do echo "readwrite prefix $family/"; done
             else
-                for family in fences nodes backends; do echo "read prefix $family/"; done
+                for family in fences nodes backends storage; do echo "read prefix $family/"; done
             fi ;;
         fence-agent)
             echo "readwrite prefix fences/"

@@ -35,6 +35,7 @@ MODEL_OF: dict[Family, type[BaseModel]] = {
     Family.CLAIM: models.Claim,
     Family.ATTACHMENT: models.AttachmentStatus,
     Family.BACKEND: models.BackendStatus,
+    Family.STORAGE: models.BackendStorage,
     Family.VOLUME: models.VolumeStatus,
     Family.GRANT: models.Grant,
     Family.CONNECTION: models.Connection,

@@ -45,6 +45,7 @@ class Family(Enum):
     CLAIM = ("claims", ("node", "volume"), Writer.NODE)
     ATTACHMENT = ("attachments", ("node", "volume"), Writer.NODE)
     BACKEND = ("backends", ("backend",), Writer.CONTROLLER)
+    STORAGE = ("storage", ("backend",), Writer.CONTROLLER)
     VOLUME = ("volumes", ("volume",), Writer.CONTROLLER)
     GRANT = ("grants", ("volume",), Writer.CONTROLLER)
     CONNECTION = ("connections", ("node", "volume"), Writer.CONTROLLER)

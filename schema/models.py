@@ -85,6 +85,8 @@ class DeletionSpec(Spec):
     """`desired/deletions/<volume>`: that the data of this uid goes is meant, however many others go with it."""
 
     uid: str = Field(min_length=1)
+    gone: bool = False
+    """It is known that the storage has the volume no more: where the driver can't find it, its deletion counts as done."""
 
 
 Proof = Literal["statement", "powered_off"]
@@ -211,12 +213,24 @@ class BackendStatus(Stored):
     capabilities: JsonObject = {}
     capacity: JsonObject = {}
     """The first pools by name, `pools_left_out`: how many more there are, and `total_gib`, `free_gib` of all together."""
+    storage: str = ""
+    """The mark of the storage that this controller finds; empty where that can't be told."""
     orphan_exports: int = 0
     """How many exports the last audit found that no record explains. Reported, never touched."""
     orphans: tuple[Orphan, ...] = ()
     """The first of them."""
     controller: str = ""
     since: str = ""
+
+
+class BackendStorage(Stored):
+    """`storage/<backend>`: the storage that the backend's volumes are on. Noted when the backend is first opened; a controller that
+    has another storage neither leads nor overwrites this. A person may (`brickctl accept`)."""
+
+    mark: str
+    """One id, or several with commas between (`core.storage`)."""
+    noted_by: str = ""
+    at: str = ""
 
 
 class HolderPhase(StrEnum):

@@ -47,6 +47,9 @@ driver works with its array: nobody here had one. *Set up* and *attached* say ye
 `dell_emc.unity.Driver`. NetApp's, `netapp.common.NetAppDriver`, becomes the driver that its option `netapp_storage_protocol`
 names, and has its options.
 
+Local storage may be another on another host. By which mark it is known: LVM by the group's uuid, RBD by fsid and pool, NFS and
+all other shares by a file `.brickwork-storage`. Drivers of arrays do not tell: see `StorageDiffers` in [OPERATING](OPERATING.md).
+
 The last column is what the backend's condition says when a driver is set up without any options, hence without an array.
 
 | driver | protocols | imports | options validated | SDK | set up here | attached here | without its array |

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from reconciler.controllers.audit import Audit
 from reconciler.controllers.snapshot import Conflict, Snapshot, Writer
 from reconciler.controllers.verdicts import rfc3339
+from reconciler.core.storage import covers
 from reconciler.core.views import BackendView
 from reconciler.runtime.cache import Cache
 from reconciler.runtime.ports import (
@@ -24,6 +25,7 @@ from reconciler.runtime.ports import (
     Export,
     NotOpen,
     Opened,
+    OtherStorage,
     PortError,
     Reply,
     Terminal,
@@ -32,7 +34,7 @@ from reconciler.runtime.ports import (
 )
 from schema.capacity import in_brief
 from schema.keys import Family, Key, Keyspace
-from schema.models import BackendStatus, Record
+from schema.models import BackendStatus, BackendStorage, Record
 
 OPEN_RETRY_S = (1.0, 60.0)
 """First and longest pause between tries to set a driver up."""
@@ -40,6 +42,8 @@ SILENT_RETRY_S = 5.0
 """Between two looks while the array does not answer; nothing new is asked of it meanwhile."""
 STATS_S = 60.0
 """Between two looks at the driver's statistics."""
+ASIDE_S = 60.0
+"""So long a backend is left to other controllers by one that has not the storage that its volumes are on."""
 KILL_AGAIN_S = 0.05
 """Between two kills of a worker that may only be about to start."""
 
@@ -50,6 +54,10 @@ class Leadership(Protocol):
     @property
     def guard(self) -> Compare | None:
         """The compare that fences every write; None while another leads."""
+        ...
+
+    def step_aside(self, pause_s: float) -> None:
+        """Leave the leading to others for so long."""
         ...
 
 
@@ -86,6 +94,7 @@ class Keeper:
         self._enqueue = enqueue
         self._report = report
         self._fault = "not set up yet"
+        self._storage_key = Key(Family.STORAGE, (backend.name,))
         self._wake = clock.signal()
         self._stopping = False
         self._near = False
@@ -142,6 +151,10 @@ class Keeper:
             self._closed(str(error))
             self._wake.set()
 
+    def look(self) -> None:
+        """What is noted of the storage has changed."""
+        self._wake.set()
+
     def stop(self) -> None:
         self._stopping = True
         self._wake.set()
@@ -163,7 +176,12 @@ class Keeper:
         if self.info is None:
             return self._open()
         try:
-            self.info = self.backend.describe()
+            info = self.backend.describe()
+            if not self._is_noted(info.storage):
+                self.backend.kill()
+                self._closed("its storage is no longer the one that was noted")
+                return 0.0
+            self.info = info
             self._publish()
             if self._silent:
                 self._silent = ""
@@ -190,15 +208,16 @@ class Keeper:
         try:
             opened = self._opened()
             self._save(opened.changed.items())
+        except OtherStorage as error:
+            self._refused(error)
+            self._leadership.step_aside(ASIDE_S)
+            return ASIDE_S
         except Conflict as error:
             self._fault = str(error)
             self.backend.kill()
             return OPEN_RETRY_S[0]
         except PortError as error:
-            self._fault = str(error)
-            self._report(f"backend {self.name} is not ready: {error}", error)
-            self.backend.kill()
-            self._publish(error)
+            self._refused(error)
             pause_s = self._pause_s
             self._pause_s = min(pause_s * 2, OPEN_RETRY_S[1])
             return pause_s
@@ -211,6 +230,12 @@ class Keeper:
         self._everything_again()
         return min(STATS_S, self._audit())
 
+    def _refused(self, error: PortError) -> None:
+        self._fault = str(error)
+        self._report(f"backend {self.name} is not ready: {error}", error)
+        self.backend.kill()
+        self._publish(error)
+
     def _opened(self) -> Opened:
         """With the records as they are: drivers bring back what these say is exported, and a cache may be old. Nobody else
         changes them while we lead. Raises Conflict when we do not: whoever ends that sees us here, or we see that it has ended.
@@ -218,10 +243,42 @@ class Keeper:
         self._not_opening.clear()
         try:
             volumes = self._volumes()
-            self._writer.confirm(Snapshot(self._cache, self._keyspace), (), self._guards())
-            return self.backend.open(volumes)
+            self._restore_mark()
+            snapshot = Snapshot(self._cache, self._keyspace)
+            noted = self._noted(snapshot)
+            self._writer.confirm(snapshot, (self._storage_key,), self._guards())
+            opened = self.backend.open(volumes, noted)
+            self._note(snapshot, noted, opened.info.storage)
+            return opened
         finally:
             self._not_opening.set()
+
+    def _noted(self, snapshot: Snapshot) -> str:
+        """The mark of the storage that this backend's volumes are on; empty: none was noted. Raises Terminal: can't be read."""
+        noted = snapshot.value(self._storage_key, BackendStorage)
+        if noted is None and snapshot.see(self._storage_key) is not None:
+            raise Terminal(
+                f"storage/{self.name} can't be read: put it right by hand, or accept the storage anew (brickctl accept)"
+            )
+        return noted.mark if noted is not None else ""
+
+    def _restore_mark(self) -> None:
+        """A mark that was deleted by hand comes back from the status of the last leader, which found the same."""
+        snapshot, own = Snapshot(self._cache, self._keyspace), Key(Family.BACKEND, (self.name,))
+        status = snapshot.value(own, BackendStatus)
+        if snapshot.see(self._storage_key) is None and status is not None and status.ready and status.storage:
+            self._note(snapshot, "", status.storage, own)
+
+    def _note(self, snapshot: Snapshot, noted: str, found: str, *facts: Key) -> None:
+        """Durable before anything is created there: from now on no controller takes another storage for this one."""
+        if found != noted:
+            storage = BackendStorage(mark=found, noted_by=self._controller, at=rfc3339(self._clock.wall()))
+            puts: list[tuple[Key, BaseModel]] = [(self._storage_key, storage)]
+            self._writer.commit(snapshot, (self._storage_key, *facts), puts, guard=self._guards())
+
+    def _is_noted(self, found: str) -> bool:
+        """Whether the driver still has the storage that it was opened with: shares are unmounted, addresses move."""
+        return covers(found, self._noted(Snapshot(self._cache, self._keyspace)))
 
     def _audit(self) -> float:
         """One audit, if it is due and the driver can tell what it exports; returns the seconds until the next one.
@@ -287,11 +344,13 @@ class Keeper:
         info = self.info
         if info is None or error is not None:
             reason = "SetupRefused" if isinstance(error, Terminal) else "NotReady"
+            reason = "StorageDiffers" if isinstance(error, OtherStorage) else reason
             return BackendStatus(
                 ready=False,
                 reason=reason,
                 message=self._fault,
                 driver=self._driver,
+                storage=error.found if isinstance(error, OtherStorage) else "",
                 controller=self._controller,
                 since=since,
             )
@@ -301,6 +360,7 @@ class Keeper:
             protocol=info.protocol,
             capabilities=dict(info.capabilities),
             capacity=in_brief(info.capacity),
+            storage=info.storage,
             orphan_exports=len(self.audit.orphans),
             orphans=self.audit.told(),
             controller=self._controller,

@@ -6,7 +6,7 @@ next look.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from reconciler.controllers.keeper import volume_data
 from reconciler.controllers.snapshot import Snapshot, Writer
@@ -16,11 +16,12 @@ from reconciler.controllers.volume_work import there as _there
 from reconciler.core.connectors import fit_for_drivers
 from reconciler.core.reading import Memory
 from reconciler.core.steps import Do, Step
-from reconciler.runtime.ports import Backend, Compare, Export, Reply
+from reconciler.runtime.ports import Backend, Compare, Export, Reply, VolumeData
 from schema.keys import Family, Key
 from schema.models import (
     AttachmentSpec,
     Connection,
+    DeletionSpec,
     ExportIntent,
     FenceStatement,
     Grant,
@@ -42,12 +43,20 @@ class VolumeSteps:
         mint_uid: a new Cinder volume id.
         now: the time for people.
         failpoint: told the name of each numbered point; crash tests make it kill the process.
+        others: some of a backend's volumes besides one.
     """
 
     def __init__(
-        self, writer: Writer, *, mint_uid: Callable[[], str], failpoint: Callable[[str], None], now: Callable[[], str]
+        self,
+        writer: Writer,
+        *,
+        mint_uid: Callable[[], str],
+        failpoint: Callable[[str], None],
+        now: Callable[[], str],
+        others: Callable[[str, str], Sequence[VolumeData]],
     ) -> None:
         self._now = now
+        self._others = others
         self._writer = writer
         self._mint_uid = mint_uid
         self._failpoint = failpoint
@@ -245,11 +254,18 @@ class VolumeSteps:
             case Do.EXTEND:
                 self._extend(work, backend)
             case Do.DELETE:
-                backend.delete(volume_data(work.volume, work.record))
-                self._failpoint("DELETE:called")
-                work.commit([], (work.record_key, work.grant_key, work.volume_key))
+                self._delete(work, backend)
             case other:
                 raise AssertionError(f"{other} makes no driver call")
+
+    def _delete(self, work: _Work, backend: Backend) -> None:
+        """V6. Some of the backend's other volumes go along: whether they are there tells whether this is their storage."""
+        record = work.record
+        said = work.snapshot.value(Key(Family.DESIRED_DELETION, (work.volume,)), DeletionSpec)
+        gone = said is not None and said.gone and said.uid == record.uid
+        backend.delete(volume_data(work.volume, record), self._others(record.backend, work.volume), gone=gone)
+        self._failpoint("DELETE:called")
+        work.commit([], (work.record_key, work.grant_key, work.volume_key))
 
     def _export(self, work: _Work, backend: Backend, memory: Memory) -> None:
         """C2, first call. A driver that changed its own data has it saved before it is asked for more."""

@@ -104,6 +104,7 @@ class Election:
         self._backoff = Backoff(rng)
         self._wake = clock.signal()
         self._resigning = clock.signal()
+        self._aside_until_s = 0.0
         self._task: Task | None = None
         self._term: Term | None = None
         self.key = key
@@ -138,6 +139,22 @@ class Election:
         self._wake.set()
         return self._task is None or self._task.join(bound_s)
 
+    def step_aside(self, pause_s: float) -> None:
+        """Give the key away, as `resign` does, and leave it to others for so long: we can't do what its leader has to. Returns at
+        once; `on_lost` is called as ever."""
+        self._aside_until_s = self._clock.now() + pause_s
+        self._wake.set()
+
+    def rejoin(self) -> None:
+        """Campaign again before the pause is over."""
+        self._aside_until_s = 0.0
+        self._wake.set()
+
+    @property
+    def _aside_s(self) -> float:
+        """Seconds until we campaign again; 0: we do."""
+        return max(0.0, self._aside_until_s - self._clock.now())
+
     def _run(self) -> None:
         while not self._resigning.is_set():
             term = self._campaign()
@@ -146,7 +163,7 @@ class Election:
             led = self._wait_for_predecessor(term)
             if led:
                 self._lead(term)
-            if self._resigning.is_set():
+            if self._resigning.is_set() or self._aside_s:
                 self._give_away(term, orderly=led or term.orderly)
 
     # --- Candidate
@@ -156,8 +173,8 @@ class Election:
         while not self._resigning.is_set():
             self._wake.clear()
             lease = self._session.lease
-            wait_s: float | None = None
-            if lease:
+            wait_s = self._aside_s or None
+            if lease and not wait_s:
                 try:
                     term = self._try(lease)
                     if term is not None:
@@ -229,6 +246,7 @@ class Election:
             and held.create_revision == term.create_revision
             and held.lease == term.lease
             and not self._resigning.is_set()
+            and not self._aside_s
         )
 
     def _wait_for_predecessor(self, term: Term) -> bool:

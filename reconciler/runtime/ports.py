@@ -21,6 +21,7 @@ Errors, each of one kind only, because the caller's answer depends on the kind a
     │   ├── Denied           no permission
     │   ├── TooLarge         the value does not fit
     │   ├── Unsupported      this driver or host can't do that
+    │   ├── OtherStorage     a backend's storage is not the one that its volumes are on
     │   ├── Replaced         the store is not the one that it was
     │   └── IdentityMismatch the device is not the one that was promised
     │       └── DuplicateIdentity the storage gives two volumes one identity
@@ -80,6 +81,18 @@ class Unsupported(Terminal):
 
 class Replaced(Terminal):
     """The store is another one, or in an earlier state, than it was: a person has to accept it."""
+
+
+class OtherStorage(Terminal):
+    """What is behind the backend's settings is not what its volumes are on.
+
+    Args:
+        found: the mark of what is there.
+    """
+
+    def __init__(self, message: str, found: str = "") -> None:
+        super().__init__(message)
+        self.found = found
 
 
 class IdentityMismatch(Terminal):
@@ -274,6 +287,8 @@ class BackendInfo:
     capabilities: Mapping[str, Any]
     capacity: Mapping[str, Any]
     identifiers: tuple[str, ...] = ()
+    storage: str = ""
+    """The mark by which the storage is known (`core.storage`); empty: the driver does not tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,10 +360,11 @@ class Backend(Protocol):
         repeated. Raises Unavailable."""
         ...
 
-    def open(self, volumes: Sequence[VolumeData]) -> Opened:
+    def open(self, volumes: Sequence[VolumeData], storage: str = "") -> Opened:
         """Start the worker and set the driver up, with all volumes that this backend has (drivers look at them in their set-up).
         Exports of volumes that have holders are made sure of (`ensure_export`: a rebooted target host has lost them).
-        Raises Unavailable (array away) or Terminal (missing SDK, wrong option) with the reason and the remedy.
+        Raises Unavailable (array away) or Terminal (missing SDK, wrong option) with the reason and the remedy; OtherStorage, before
+        anything is done with a volume, when `storage` is the mark that was noted, and volumes are on another one than this.
         Every other call raises NotOpen until it is open, and again after `kill` or a worker's death."""
         ...
 
@@ -360,7 +376,10 @@ class Backend(Protocol):
 
     def extend(self, volume: VolumeData, size_gib: int) -> Reply: ...
 
-    def delete(self, volume: VolumeData) -> None: ...
+    def delete(self, volume: VolumeData, others: Sequence[VolumeData] = (), *, gone: bool = False) -> None:
+        """Where storage has no mark, a volume that is not found counts as deleted only if one of `others` (volumes that the
+        backend has besides) is, or there is none, or it is said to be `gone`. Raises Terminal otherwise: is it another storage?"""
+        ...
 
     def adopt(self, volume: VolumeData, reference: Mapping[str, Any]) -> Reply:
         """Take over a volume that exists on the array (`manage_existing`)."""

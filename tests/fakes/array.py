@@ -57,6 +57,10 @@ class FakeArray:
         """False: whoever was let in once stays so until the volume is deleted, as with NFS or RBD. LUNs are never used again."""
         self.list_exports = False
         """Whether its driver can tell what is exported (`exposures`)."""
+        self.mark = f"serial-{name}"
+        """By which its storage is known; empty: its driver does not tell."""
+        self.padding = ""
+        """Is part of each conn_info: drivers of large arrays tell of hundreds of portals."""
         self.pools = 1
         """So many it has, of equal size."""
         self.tells_identity = True

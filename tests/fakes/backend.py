@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from reconciler.core.storage import difference
 from reconciler.runtime.ports import (
     BackendInfo,
     Export,
     Exposure,
     NotOpen,
     Opened,
+    OtherStorage,
     PortError,
     Reply,
     Retryable,
@@ -68,9 +70,11 @@ class FakeBackend:
             self.child.start()
             self._unused = True
 
-    def open(self, volumes: Sequence[VolumeData]) -> Opened:
+    def open(self, volumes: Sequence[VolumeData], storage: str = "") -> Opened:
         def act(step: Step) -> Opened:
             info = self._info()
+            if fault := difference(storage, info.storage, len(volumes)):
+                raise OtherStorage(fault, info.storage)
             for volume in volumes:
                 if step.lands and volume.exports and volume.uid in self.array.volumes:
                     self.array.create_export(volume.uid)
@@ -111,8 +115,17 @@ class FakeBackend:
             lambda: Reply(volume.model, self.array.volume(volume.uid).size_gib),
         )
 
-    def delete(self, volume: VolumeData) -> None:
-        self._call("delete", volume, lambda: self.array.delete(volume.uid))
+    def delete(self, volume: VolumeData, others: Sequence[VolumeData] = (), *, gone: bool = False) -> None:
+        def effect() -> None:
+            array = self.array
+            known = [each for each in (volume, *others) if each.uid in array.volumes]
+            if not (array.mark or gone or known) and others:
+                raise Terminal(
+                    f"array {array.name} knows neither {volume.volume} nor any other volume: is it another one?"
+                )
+            array.delete(volume.uid)
+
+        self._call("delete", volume, effect)
 
     def adopt(self, volume: VolumeData, reference: Mapping[str, Any]) -> Reply:
         name = str(reference.get("source-name"))
@@ -207,6 +220,7 @@ class FakeBackend:
             "lun": array.lun_for(volume.uid, _initiator(export)),
             "auth_password": array.password(),
             "access_mode": export.mode,
+            **({"padding": array.padding} if array.padding else {}),
         }
         return Reply(
             volume.model,
@@ -232,7 +246,9 @@ class FakeBackend:
             {"name": f"{self.name}.example.com:/export/pool-{n:04}", "total_gib": room_gib, "free_gib": room_gib}
             for n in range(self.array.pools)
         ]
-        return BackendInfo("tests.fakes.FakeDriver", PROTOCOL, capabilities, {"pools": pools}, ("initiator",))
+        return BackendInfo(
+            "tests.fakes.FakeDriver", PROTOCOL, capabilities, {"pools": pools}, ("initiator",), self.array.mark
+        )
 
 
 def _initiator(export: Export) -> str:

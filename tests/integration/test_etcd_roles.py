@@ -96,7 +96,7 @@ def may_write(role: str, family: Family, node: str) -> bool:
         case "user":
             return family.writer is Writer.USER
         case "operator":
-            forgets = (Family.NODE, Family.BACKEND)
+            forgets = (Family.NODE, Family.BACKEND, Family.STORAGE)
             return family.writer in (Writer.USER, Writer.OPERATOR) or family in forgets
         case "fence-agent":
             return family.writer is Writer.OPERATOR

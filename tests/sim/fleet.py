@@ -162,6 +162,8 @@ class Fleet:
             self.hosts[name].initiator = self.hosts[original].initiator
         for host in self.hosts.values():
             host.paths_total = self.shape.paths
+        self.local: dict[tuple[str, str], FakeArray] = {}
+        """(controller, backend) -> storage of its own behind the same settings, as of a volume group on its host."""
         self.invariants = Invariants(self.keyspace, self)
         self.call_fault: CallFaults = lambda _by, _where, _call: None
         self.acting: dict[str, str] = {}
@@ -289,7 +291,8 @@ class Fleet:
         settings = ControllerSettings.model_validate(
             SETTINGS | {"name": daemon.name.removeprefix("ctl/"), "backends": {n: _driver(n) for n in self.arrays}}
         )
-        daemon.backends = {name: FakeBackend(array, process) for name, array in self.arrays.items()}
+        own = {name: self.local.get((daemon.name, name), array) for name, array in self.arrays.items()}
+        daemon.backends = {name: FakeBackend(array, process) for name, array in own.items()}
         for name, backend in daemon.backends.items():
             backend.deadline_s = backend.open_deadline_s = DEADLINE_S
             backend.fault = self._call_faults(daemon.name, name)

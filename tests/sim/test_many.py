@@ -38,6 +38,24 @@ def test_f_s5_five_hundred_pools_neither_end_a_controller_nor_hold_up_its_other_
     assert not result.failure, f"{result.failure}\n{result.transcript(60)}"
 
 
+def test_f_s5_what_does_not_fit_into_a_key_all_the_same_is_told_and_holds_up_nothing_else() -> None:
+    def story(run: Run) -> None:
+        fleet = run.fleet
+        fleet.arrays["array1"].padding = "p" * 40_000
+        for act in (*wish(fleet, "array1"), *wish(fleet, "array2")):
+            run.act(act)
+        run.let_pass(30.0)
+        assert len(fleet.hosts["n1"].devices) == 1
+        verdict = fleet.invariants.values[Key(Family.VERDICT_ATTACHMENT, ("n1", "on-array1"))]
+        assert isinstance(verdict, Verdict)
+        assert "can't be stored: Connection needs 40," in verdict.conditions[0].message
+        fleet.arrays["array1"].padding = ""
+        run.until_settled()
+
+    result = Run(Scenario("padding", Shape(1, 1, 2), [], []), story=story).play()
+    assert not result.failure, f"{result.failure}\n{result.transcript(60)}"
+
+
 def test_f_s5_a_wish_with_a_very_long_name_in_it_is_answered_like_any_other() -> None:
     """The verdict quotes what is wrong, and quotes no more than fits."""
     wrong = b'{"%s": 1, "backend": "array1", "size_gib": 1}' % (b"k" * 32_700)

@@ -46,7 +46,7 @@ class Array:
         """Called when `open` was called, and has not started a worker yet."""
         self.capabilities: dict[str, Any] = {"list_exports": lists}
 
-    def open(self, volumes: Sequence[VolumeData]) -> Opened:
+    def open(self, volumes: Sequence[VolumeData], storage: str = "") -> Opened:
         self.opening()
         self.opened += 1
         self.alive = True
@@ -87,7 +87,7 @@ class Array:
     def extend(self, volume: VolumeData, size_gib: int) -> Reply:
         return self._unused()
 
-    def delete(self, volume: VolumeData) -> None:
+    def delete(self, volume: VolumeData, others: Sequence[VolumeData] = (), *, gone: bool = False) -> None:
         self._unused()
 
     def adopt(self, volume: VolumeData, reference: Mapping[str, Any]) -> Reply:
@@ -111,6 +111,9 @@ class Leads:
 
     def __init__(self, guard: Compare) -> None:
         self.guard: Compare | None = guard
+
+    def step_aside(self, pause_s: float) -> None:
+        self.guard = None
 
 
 class World:

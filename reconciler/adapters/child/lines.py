@@ -104,4 +104,6 @@ def to_exception(error: Mapping[str, Any]) -> ports.PortError:
     """The error of a reply."""
     kind = ERRORS[error["kind"]]
     holders = [str(each) for each in error.get("holders", ())]
+    if kind is ports.OtherStorage:
+        return ports.OtherStorage(error["message"], error.get("found", ""))
     return ports.Busy(error["message"], holders) if kind is ports.Busy else kind(error["message"])

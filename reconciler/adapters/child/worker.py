@@ -95,6 +95,7 @@ def _failure(number: int, error: BaseException, known: KnownSecrets) -> bytes:
         kind = next(kind for kind in type(error).__mro__ if kind.__module__ == ports.__name__)
         holders = [known.mask(str(holder)) for holder in getattr(error, "holders", ())]
         message = {"kind": kind.__name__, "message": known.mask(str(error)), "holders": holders}
+        message["found"] = getattr(error, "found", "")
     else:
         traceback.print_exception(error)
     return json.dumps({"id": number, "error": message}).encode()

@@ -120,11 +120,11 @@ class CinderBackend:
         with self._opening:
             self._start_anew()
 
-    def open(self, volumes: Sequence[VolumeData]) -> Opened:
+    def open(self, volumes: Sequence[VolumeData], storage: str = "") -> Opened:
         with self._opening:
             self._start_anew()
             self._unused = False
-            params = {**self._place(), "volumes": [_to_json(volume) for volume in volumes]}
+            params = {**self._place(), "volumes": [_to_json(volume) for volume in volumes], "storage": storage}
             try:
                 result = self._child.call("open", params, self._settings.deadlines_s.open)
             except UnknownOutcome as error:
@@ -182,8 +182,8 @@ class CinderBackend:
     def extend(self, volume: VolumeData, size_gib: int) -> Reply:
         return _to_reply(self._call("extend", {"volume": _to_json(volume), "size_gib": size_gib}))
 
-    def delete(self, volume: VolumeData) -> None:
-        self._call("delete", {"volume": _to_json(volume)})
+    def delete(self, volume: VolumeData, others: Sequence[VolumeData] = (), *, gone: bool = False) -> None:
+        self._call("delete", {"volume": _to_json(volume), "others": [_to_json(each) for each in others], "gone": gone})
 
     def adopt(self, volume: VolumeData, reference: Mapping[str, Any]) -> Reply:
         return _to_reply(self._call("adopt", {"volume": _to_json(volume), "reference": dict(reference)}))

@@ -50,6 +50,13 @@ class FileDriver(driver.VolumeDriver):  # type: ignore[misc]
         if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
             raise exception.VolumeBackendAPIException(data=f"no permission to write to the folder {folder}")
 
+    def storage_folders(self) -> list[Path]:
+        """Brickwork's addition to Cinder's interface: where the mark of the storage is kept."""
+        return [self._folder]
+
+    def local_path(self, volume: Any) -> str:
+        return str(self._path(volume))
+
     @property
     def _folder(self) -> Path:
         return Path(self.configuration.file_driver_folder)

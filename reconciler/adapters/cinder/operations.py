@@ -16,12 +16,14 @@ from typing import Any
 
 from cinder import exception, utils
 
-from reconciler.adapters.cinder import catalog
+from reconciler.adapters.cinder import catalog, storage
 from reconciler.adapters.cinder.library import HOST
 from reconciler.adapters.cinder.plain import plain
 from reconciler.adapters.cinder.records import PERSISTENT, Record, type_of
 from reconciler.adapters.cinder.shadow import Loaded, Shadow, admin_context
-from reconciler.runtime.ports import Terminal, Unavailable, Unsupported
+from reconciler.core.storage import difference
+from reconciler.runtime.ports import OtherStorage, Terminal, Unavailable, Unsupported
+from schema.bounds import several
 from schema.capacity import INFINITE, UNKNOWN, amount
 
 Reply = dict[str, Any]
@@ -46,6 +48,10 @@ _SHARES = ("nfs", "smbfs", "glusterfs", "quobyte", "vzstorage", "storage")
 _RATES = tuple(f"{what}_{unit}_sec" for what in ("read", "write", "total") for unit in ("iops", "bytes"))
 
 
+SAMPLE = 20
+"""So many recorded volumes are looked for where nothing else tells whether a storage is theirs."""
+
+
 class Operations:
     """A driver that was constructed; `set_up` comes first.
 
@@ -64,11 +70,17 @@ class Operations:
         self._shadow = shadow
         self._name = name
         self._stats: Mapping[str, Any] = {}
+        self._storage = ""
 
     # --- Set-up ----------------------------------------------------------------------------------------------------------
 
-    def set_up(self, records: Sequence[Record], tell: Callable[[str], None]) -> Reply:
-        """`tell` is told each stage. Raises what the driver raises, and Unavailable when it knows nothing of its array."""
+    def set_up(self, records: Sequence[Record], tell: Callable[[str], None], noted: str = "") -> Reply:
+        """Raises what the driver raises, Unavailable when it knows nothing of its array, and OtherStorage.
+
+        Args:
+            tell: is told each stage.
+            noted: the mark of the storage that the records are about.
+        """
         for record in records:
             self._shadow.announce(record)
         tell("do_setup")
@@ -80,6 +92,8 @@ class Operations:
         self._stats = dict(self._driver.capabilities)
         if not set(self._stats) - {"properties"}:
             raise Unavailable("the driver was set up, but reports neither pools nor capacity: does the array answer?")
+        tell("storage")
+        self._check_storage(noted, records)
         self._driver.set_throttle()
         self._driver.set_initialized()
         tell("update_provider_info")
@@ -94,6 +108,16 @@ class Operations:
             shares = [records[start :: self._concurrency] for start in range(self._concurrency)]
             changed = {volume: reply for share in pool.map(bring_back, shares) for volume, reply in share.items()}
         return {"info": self._info(), "changed": changed}
+
+    def _check_storage(self, noted: str, records: Sequence[Record]) -> None:
+        """Before anything is done with a volume: on another storage, restoring exports would meet other volumes, or none."""
+        self._storage = storage.mark(self._driver)
+        made = [record for record in records if record["model"]][:SAMPLE]
+        seen = (
+            bool(noted) or not made or storage.has_any(self._driver, (self._shadow.load(each).volume for each in made))
+        )
+        if fault := difference(noted, self._storage, len(records), volumes_seen=seen):
+            raise OtherStorage(fault, self._storage)
 
     def _provider_ids(self, records: Sequence[Record]) -> dict[str, str]:
         if not records or not self._overrides("update_provider_info"):
@@ -130,6 +154,7 @@ class Operations:
         self._stats = self._driver.get_volume_stats(refresh=True) or {}
         if not self._stats:
             raise Unavailable("the driver reports neither pools nor capacity: does the array answer?")
+        self._storage = storage.mark(self._driver)
         return self._info()
 
     def _info(self) -> Reply:
@@ -160,6 +185,7 @@ class Operations:
                 ]
             },
             "identifiers": _IDENTIFIERS.get(protocol, ()),
+            "storage": self._storage,
         }
 
     def _cuts(self, protocol: str) -> bool:
@@ -221,12 +247,15 @@ class Operations:
                 _log.warning("volume %s has its new size already: %s", record["volume"], error)
         return self._reply(loaded, {"size": max(size_gib, record["size_gib"]), "status": "available"})
 
-    def delete(self, record: Record) -> None:
+    def delete(self, record: Record, others: Sequence[Record], *, gone: bool) -> None:
+        """What is not found is gone, unless this may be another storage: one without a mark, that has no other volume either."""
         loaded = self._shadow.load(record, status="deleting")
         try:
             self._driver.remove_export(admin_context(), loaded.volume)
             self._driver.delete_volume(loaded.volume)
         except exception.NotFound as error:
+            if not (self._storage or gone or not others or any(map(self._is_there, others))):
+                raise Terminal(_nothing_found(record, others, error)) from error
             _log.warning("volume %s is gone already: %s", record["volume"], error)
         self._shadow.forget(record["uid"])
         utils.clean_volume_file_locks(record["uid"], self._driver)
@@ -248,6 +277,9 @@ class Operations:
         else:
             update = self._driver.manage_existing(loaded.volume, wanted)
         return self._reply(loaded, {**(update or {}), "size": size, "status": "available"})
+
+    def _is_there(self, record: Record) -> bool:
+        return self._measure(self._shadow.load(record)) is not None
 
     def _measure(self, loaded: Loaded) -> int | None:
         """Size (GiB) of the volume that has this volume's own name on the array; None: the driver can't tell."""
@@ -326,6 +358,15 @@ class Operations:
     def _reply(self, loaded: Loaded, update: Mapping[str, Any] | None) -> Reply:
         model, size_gib = self._shadow.settle(loaded, _plain_fields(update))
         return {"model": model, "size_gib": size_gib}
+
+
+def _nothing_found(record: Record, others: Sequence[Record], error: Exception) -> str:
+    names = several([other["volume"] for other in others])
+    return (
+        f"the array does not know the volume ({error}), and none of {names} could be found on it either: is it another "
+        "array, or another tenant of it? The volume is not forgotten. If it is known to be gone, put "
+        f'desired/deletions/{record["volume"]} {{"uid": "{record["uid"]}", "gone": true}}'
+    )
 
 
 def _plain_fields(update: Mapping[str, Any] | None) -> Mapping[str, Any] | None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from reconciler.adapters.child import levels, serve
 from reconciler.adapters.cinder import library
-from reconciler.runtime.ports import NotOpen, PortError, Retryable, Terminal, Unavailable, Unsupported
+from reconciler.runtime.ports import NotOpen, OtherStorage, PortError, Retryable, Terminal, Unavailable, Unsupported
 from schema.secrets import KnownSecrets
 
 if TYPE_CHECKING:  # importing it imports Cinder, and `serve` wants to fork first
@@ -43,7 +43,7 @@ class Worker:
             "describe": lambda do, _: do.describe(),
             "create": lambda do, params: do.create(params["volume"]),
             "extend": lambda do, params: do.extend(params["volume"], params["size_gib"]),
-            "delete": lambda do, params: do.delete(params["volume"]),
+            "delete": lambda do, params: do.delete(params["volume"], params["others"], gone=params["gone"]),
             "adopt": lambda do, params: do.adopt(params["volume"], params["reference"]),
             "export": lambda do, params: do.export(params["volume"], params["export"]),
             "connect": lambda do, params: do.connect(params["volume"], params["export"]),
@@ -66,7 +66,7 @@ class Worker:
             operations = Operations(
                 settings["name"], driver, shadow, settings["concurrency"], cuts_access=settings["cuts_access"]
             )
-            result = operations.set_up(volumes, stages.append)
+            result = operations.set_up(volumes, stages.append, params["storage"])
         except BaseException as error:
             raise self._translate(error, stage=stages[-1]) from None
         logging.getLogger().removeHandler(self._errors)
@@ -106,6 +106,8 @@ class Worker:
     def _translate(self, error: BaseException, stage: str | None = None) -> PortError:
         """The port's error for a driver's; `stage`: of the set-up."""
         text = " ".join(self._secrets.mask(str(error)).split())[:_TEXT_MAX].rstrip(".")
+        if isinstance(error, OtherStorage):
+            return OtherStorage(text, error.found)
         if isinstance(error, PortError):
             return type(error)(text)
         level = logging.WARNING if isinstance(error, _MISTAKES) else logging.DEBUG
