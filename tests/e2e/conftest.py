@@ -21,6 +21,7 @@ MINUTES = {
     "test_moves.py": 5,
     "test_systemd.py": 5,
     "test_lun_reuse.py": 4,
+    "test_same_wwid.py": 4,
     "test_multipath.py": 3,
 }
 TOPOLOGY = pytest.StashKey[Topology]()

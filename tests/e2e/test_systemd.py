@@ -157,7 +157,8 @@ def test_a_controller_for_arrays_and_a_fence_agent_work_without_rights(brickwork
         "san_password": "secret",
         "dell_sc_ssn": 64702,
     }
-    array = {"driver": "cinder.volume.drivers.dell_emc.sc.storagecenter_iscsi.SCISCSIDriver", "options": options}
+    driver = "cinder.volume.drivers.dell_emc.sc.storagecenter_iscsi.SCISCSIDriver"
+    array = {"driver": driver, "options": options, "enable_unsupported": True}
     start_controller(brickwork, sd, "brickwork-controller-array", {"array": array})
     assert show(sd, "brickwork-controller-array", "User") == "brickwork"
     assert hardening(sd, "brickwork-controller-array") == {
@@ -166,6 +167,9 @@ def test_a_controller_for_arrays_and_a_fence_agent_work_without_rights(brickwork
     wait_until(
         lambda: "Connection refused" in told_of_array(brickwork), SETTLE_S, "the driver tells what the array said"
     )
+
+    about = [json.loads(line) for line in journal(sd, "-u", "brickwork-controller-array", "BACKEND=array")]
+    assert {each["backend"] for each in about} == {"array"}
 
     sd.put("/etc/brickwork/fence/never", "#!/bin/sh\nexit 1\n", mode=0o755)
     settings = brickwork.fence_agent_settings() | {"fence_command": ["/etc/brickwork/fence/never"]}
@@ -186,4 +190,5 @@ def start_controller(brickwork: Brickwork, sd: Guest, unit: str, backends: dict[
 
 
 def told_of_array(brickwork: Brickwork) -> str:
-    return brickwork.brickctl("describe", "backend", "array").stdout
+    """Empty while the controller has not come to it."""
+    return brickwork.brickctl("describe", "backend", "array", check=False).stdout
