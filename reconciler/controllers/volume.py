@@ -8,7 +8,7 @@ resumed by this same function, from the keys.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from pydantic import BaseModel
@@ -23,7 +23,7 @@ from reconciler.core.mass import MassRule
 from reconciler.core.plan_volume import plan_volume
 from reconciler.core.reading import Memory, volume_view
 from reconciler.core.steps import Do, Plan, Step
-from reconciler.core.views import BackendView, VolumeView
+from reconciler.core.views import BackendView, Bad, VolumeView
 from reconciler.core.volume_wish import waits_for_proof
 from reconciler.runtime.cache import Cache
 from reconciler.runtime.controller import After, Again, Done, Result
@@ -41,6 +41,8 @@ from reconciler.runtime.ports import (
 from schema.keys import Family, Key, Keyspace
 from schema.models import Condition, Intent, Record, VolumeSpec
 
+ASK_AGAIN_S = (5.0, 300.0)
+"""Shortest and longest pause between two questions to the driver while a node says that it can't reach the volume."""
 LISTEN_S = 0.1
 """Until the watch has brought what was written a moment ago."""
 WITNESSES = 8
@@ -108,12 +110,16 @@ class VolumeReconciler:
         known = self._remember(volume, keeper)
         view = self._view(snapshot, volume, keeper, known)
         if keeper is not None:
+            view = self._ask_again(view, known)
             view = self._last_wishes.complete(view, snapshot.revision(Key(Family.RECORD, (volume,))))
         plan = plan_volume(view)
         if plan.step is None or keeper is None:
             known.failures.clear()
             told = self._tell(snapshot, volume, view, plan, known, guard)
-            return After(LISTEN_S) if waits_for_proof(view) else told
+            if waits_for_proof(view):
+                return After(LISTEN_S)
+            ends_s = [end_s for _, end_s in known.memory.asked_again.values()]
+            return After(max(ASK_AGAIN_S[0], min(ends_s) - self._clock.now())) if ends_s else told
         self._act(snapshot, volume, keeper, guard, plan.step, known)
         return Again()
 
@@ -159,6 +165,22 @@ class VolumeReconciler:
             known.memory.exported -= lost
             known.memory.lost |= lost
         return known
+
+    def _ask_again(self, view: VolumeView, known: _Known) -> VolumeView:
+        """C7 on a node's word: what it was given was refused, or does not answer. With pauses that double, for the word stays while
+        asking is of no use; the first time at once."""
+        memory, now_s = known.memory, self._clock.now()
+        holders = () if view.holders is None or isinstance(view.holders, Bad) else view.holders
+        unreached = {each.epoch for each in holders if view.nodes[each.node].unreached == each.epoch}
+        for epoch in memory.asked_again.keys() - unreached:
+            del memory.asked_again[epoch]
+        due = {epoch for epoch in unreached if memory.asked_again.get(epoch, (0.0, 0.0))[1] <= now_s}
+        for epoch in due - memory.lost:
+            pause_s = min(max(2 * memory.asked_again.get(epoch, (0.0, 0.0))[0], ASK_AGAIN_S[0]), ASK_AGAIN_S[1])
+            memory.asked_again[epoch] = (pause_s, now_s + pause_s)
+            memory.exported.discard(epoch)
+            memory.lost.add(epoch)
+        return replace(view, exported=frozenset(memory.exported), lost=frozenset(memory.lost))
 
     def _view(self, snapshot: Snapshot, volume: str, keeper: Keeper | None, known: _Known) -> VolumeView:
         if keeper is not None:

@@ -169,6 +169,7 @@ class VolumeSteps:
         work.commit([*work.lists(rest), (work.record_key, after)], (work.connection_key,))
         for epochs in (memory.exported, memory.terminated, memory.unexported, memory.lost):
             epochs.discard(work.step.epoch)
+        memory.asked_again.pop(work.step.epoch, None)
 
     def _intend_create(self, work: _Work) -> None:
         """V1: the uid is made and durable before the driver hears it; from here on the holder lists exist."""

@@ -147,7 +147,8 @@ def _revoke_fenced(view: VolumeView, node: NodeView, holder: HolderView, *proof:
 
 
 def _republish(view: VolumeView, node: NodeView, holder: HolderView) -> Step | None:
-    """C7: a connection that went missing, an export that the driver lost, or a volume that grew: ask the driver again."""
+    """C7: a connection that went missing, an export that the driver lost, a volume that grew, or a node that says that what it was
+    given does not answer: ask the driver again."""
     connection, record = node.connection, view.record
     if isinstance(connection, Bad) or not isinstance(record, RecordView):
         return None
@@ -156,7 +157,8 @@ def _republish(view: VolumeView, node: NodeView, holder: HolderView) -> Step | N
         told = connection.size_gib
         if told is None or told >= record.size_gib:
             return None
-    return _export(view, holder, ())
+    said = (Key(Family.ATTACHMENT, (holder.node, view.volume)),) if node.unreached == holder.epoch else ()
+    return _export(view, holder, said)
 
 
 def _export(view: VolumeView, holder: HolderView, wish: tuple[Key, ...]) -> Step | None:

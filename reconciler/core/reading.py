@@ -33,6 +33,7 @@ from reconciler.core.views import (
 from schema.codec import Malformed
 from schema.keys import Family, Key
 from schema.models import (
+    AttachmentPhase,
     AttachmentSpec,
     AttachmentStatus,
     Claim,
@@ -58,6 +59,9 @@ class Seen(NamedTuple):
     create_revision: int
 
 
+UNREACHED = (("Connected", "ConnectFailed"), ("Verified", "IdentityMismatch"), ("Degraded", "NoPathLive"))
+"""A node's conditions that may be cured by asking the driver once more how the volume is reached."""
+
 See = Callable[[Key], Seen | None]
 T = TypeVar("T", bound=BaseModel)
 
@@ -71,6 +75,8 @@ class Memory:
     unexported: set[int] = field(default_factory=set)
     lost: set[int] = field(default_factory=set)
     """Found missing by the audit."""
+    asked_again: dict[int, tuple[float, float]] = field(default_factory=dict)
+    """Epochs that a node could not reach -> how long the pause is after the last time that the driver was asked, and its end."""
     refused: str = ""
     refused_generation: int = 0
     """The wish that the driver's terminal answer was about: a new wish is tried anew."""
@@ -198,6 +204,7 @@ def _node_view(see: See, volume: str, name: str, uid: str, backend: str, around:
         claim=_claim(see, name, volume, uid),
         status=_status(see, name, volume, uid),
         connection=_connection(see, name, volume, uid),
+        unreached=_unreached(see, name, volume, uid),
     )
 
 
@@ -315,6 +322,15 @@ def _claim(see: See, node: str, volume: str, uid: str) -> ClaimView | Bad | None
 def _status(see: See, node: str, volume: str, uid: str) -> StatusView | Bad | None:
     status = _value(see, Key(Family.ATTACHMENT, (node, volume)), AttachmentStatus)
     return StatusView(status.phase, _epoch(status, uid)) if isinstance(status, AttachmentStatus) else status
+
+
+def _unreached(see: See, node: str, volume: str, uid: str) -> int:
+    """The epoch that the node can't reach with what it was given, by its own word; 0: it says no such thing."""
+    status = _value(see, Key(Family.ATTACHMENT, (node, volume)), AttachmentStatus)
+    if not isinstance(status, AttachmentStatus) or status.phase is AttachmentPhase.RELEASED:
+        return 0
+    says = any((each.type, each.reason) in UNREACHED for each in status.conditions)
+    return max(_epoch(status, uid), 0) if says else 0
 
 
 def _connection(see: See, node: str, volume: str, uid: str) -> ConnectionView | Bad | None:

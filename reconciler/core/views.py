@@ -77,6 +77,8 @@ class NodeView:
     claim: ClaimView | Bad | None = None
     status: StatusView | Bad | None = None
     connection: ConnectionView | Bad | None = None
+    unreached: int = 0
+    """The epoch of which the node says that what it was given was refused, or does not answer; 0: of none."""
 
     @property
     def wished(self) -> bool:

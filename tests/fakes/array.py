@@ -65,6 +65,8 @@ class FakeArray:
         """So many it has, of equal size."""
         self.tells_identity = True
         self.tells_size = True
+        self.odd_answers = 0
+        """So many times its driver answers with what no host can use."""
         self.step_gib = 1
         """It makes volumes in steps of so many GiB."""
         self.extends_online = False

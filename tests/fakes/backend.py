@@ -222,10 +222,12 @@ class FakeBackend:
             "access_mode": export.mode,
             **({"padding": array.padding} if array.padding else {}),
         }
+        odd = array.odd_answers > 0
+        array.odd_answers -= odd
         return Reply(
             volume.model,
             volume.size_gib,
-            conn_info={"driver_volume_type": PROTOCOL, "data": data},
+            conn_info={"driver_volume_type": "unusable" if odd else PROTOCOL, "data": data},
             size_bytes=array.volume(volume.uid).size_gib * GIB if array.tells_size else None,
             identity=array.volume(volume.uid).identity if array.tells_identity else None,
         )

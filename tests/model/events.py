@@ -75,13 +75,15 @@ def late_calls(rules: Rules, state: State) -> Iterator[Next]:
         yield Next(Kind.HEAL, OUTSIDE, f"{STEPS[op.do].value} of the dead process lands late", after, broken)
 
 
-def healing(state: State) -> Iterator[Next]:
+def healing(load: Load, state: State) -> Iterator[Next]:
     if state.lag:
         yield Next(Kind.HEAL, ACTORS[state.lag.actor], "its cache catches up", state._replace(lag=None))
     yield from (
         Next(Kind.HEAL, ACTORS[CONTROLLER], "the audit misses an export", after)
-        for after in _audits(state, there=False)
+        for after in (_audits(state, there=False) if load.audits else ())
     )
+    for after in _words(state) if load.words else ():
+        yield Next(Kind.HEAL, ACTORS[CONTROLLER], "the node's word comes: what it was given does not answer", after)
     for node, host in enumerate(state.hosts):
         if host.away == HERE:
             continue
@@ -117,6 +119,18 @@ def _audits(state: State, *, there: bool) -> Iterator[State]:
         if holder.phase == READY and not known and there == (state.array.maps[holder.node] == holder.epoch):
             lost = memory._replace(epoch=holder.epoch, marks=marks & ~EXPORTED | LOST)
             yield with_controller(state, lost)
+
+
+def _words(state: State) -> Iterator[State]:
+    """A node that claims what it holds says that it can't reach it: without a device, or through none of its paths."""
+    memory = state.controller
+    for holder in state.volume.holders if memory.op is None else ():
+        claim, host = state.nodes[holder.node].claim, state.hosts[holder.node]
+        answers = bool(state.array.target and state.array.maps[holder.node])
+        marks = memory.marks if memory.epoch == holder.epoch else 0
+        mine = claim == (holder.epoch, host.boot) and host.away == HERE
+        if holder.phase == READY and mine and not answers and not marks & LOST:
+            yield with_controller(state, memory._replace(epoch=holder.epoch, marks=marks & ~EXPORTED | LOST))
 
 
 # --- taken from the budget -----------------------------------------------------------------------------------------------

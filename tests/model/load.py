@@ -60,6 +60,10 @@ class Load:
     """The array cuts off whom it does not map (R12)."""
     restores: bool = False
     """Hosts log in to what was connected by themselves at power on (R11)."""
+    audits: bool = True
+    """The controller hears of exports that are missing from the driver, which can list them."""
+    words: bool = False
+    """Nodes say so when what they were given does not answer, and the controller acts upon it."""
     crashes: bool = True
     controllers: int = 1
     nodes: int = 2

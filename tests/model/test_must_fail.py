@@ -194,3 +194,14 @@ def test_it_could_be_done_otherwise(rules: type[Rules], load: Load) -> None:
     report = Search(load, rules()).run()
     print(report)
     assert not report.counts, str(report)
+
+
+@pytest.mark.parametrize("words", [False, True], ids=["nobody says so", "the node says so"])
+@pytest.mark.parametrize("start", ["wished", "attached"])
+def test_a_nodes_word_heals_what_the_array_lost(start: str, *, words: bool) -> None:
+    """F-S10, C7: an export that went, as a late call of a dead controller takes it away, and a driver that can't list what it
+    exports: stuck unless the node says that what it was given does not answer."""
+    report = Search(Load(Budget(wishes=1, losses=1), start, audits=False, words=words)).run()
+    print(report)
+    assert (STUCK in report.counts) != words, str(report)
+    assert not (words and report.counts), str(report)

@@ -94,7 +94,7 @@ class World:
         for node in range(2):
             yield from self._node_steps(node, state)
         yield from events.late_calls(self.rules, state)
-        yield from events.healing(state)
+        yield from events.healing(self.load, state)
         if self._notes:
             yield from events.arrivals(state)
         if self.load.crashes:
