@@ -168,7 +168,7 @@ class Brickwork:
 
     def fence_agent_settings(self) -> dict[str, Any]:
         """What a fence agent is told; its command is the test's."""
-        return self._common("fence-agent")
+        return self._common("fence-agent") | {"retry_base_s": 1.0}
 
     def kill(self, guest: Guest) -> None:
         """SIGKILL the guest's daemon."""
