@@ -22,6 +22,7 @@ from daemons.settings import ControllerSettings
 from daemons.shell import Shell
 from reconciler.adapters.child import end_survivors, level_of
 from reconciler.adapters.cinder.backend import BackendSettings, CinderBackend
+from reconciler.controllers import unserved
 from reconciler.controllers.audit import Audit
 from reconciler.controllers.keeper import Keeper
 from reconciler.controllers.last_wishes import LastWishes
@@ -132,6 +133,8 @@ class ControllerDaemon:
         """Nobody campaigns before the first full list: a leader has to know all records."""
         self._session.start()
         self._reflector.synced.wait()
+        for backend, sentence in unserved.told(self._shell.cache, self._shell.keyspace, self._keepers):
+            _log.warning(sentence, backend=backend)
         for election in self._elections:
             self._tell_leader(election)
             election.start()
