@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ REAL_PROCESSES = {"test_brick_connector.py", "test_cinder_backend.py", "test_etc
 
 
 JANITOR = pytest.StashKey[Janitor]()
+INTERRUPTED = threading.Event()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -26,16 +28,23 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[JANITOR] = Janitor()
 
 
+def pytest_keyboard_interrupt() -> None:
+    """What the tests could not clean up any more is the janitor's, as soon as this process has ended."""
+    INTERRUPTED.set()
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
-    if (janitor := config.stash.get(JANITOR, None)) is not None:
+    if (janitor := config.stash.get(JANITOR, None)) is not None and not INTERRUPTED.is_set():
         janitor.dismiss()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _nothing_lives_on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """For each process that runs tests: what it started ends with it, whoever kills it (F-T2)."""
-    with Janitor(tmp_path_factory.getbasetemp()):
-        yield
+    janitor = Janitor(tmp_path_factory.getbasetemp())
+    yield
+    if not INTERRUPTED.is_set():
+        janitor.dismiss()
 
 
 @pytest.fixture(scope="module", autouse=True)
