@@ -26,7 +26,7 @@ from schema.models import BackendStatus, BackendStorage, VolumeStatus
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def accept(session: Session, backend: str, yes: bool) -> None:
-    """Take a backend's storage as it is now, although its volumes were noted on another.
+    """Take a backend's storage as it is, although it is another one.
 
     Only after a storage was replaced or restored, and its volumes are on it. Where a controller merely has another host's
     storage, do not: the controller with the right one takes over by itself.
