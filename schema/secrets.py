@@ -25,9 +25,10 @@ LINE_MAX = 4096
 
 _SECRET_WORDS = (
     r"password|passwd|passphrase|secret|token|keyring|credential|private[_-]?key|api[_-]?key|access[_-]?key|chap[_-]?key|"
-    r"provider_auth|conn_info|connection_info|auth[_-]?key|authorization|cookie|passcode"
+    r"provider_auth|conn_info|connection_info|auth[_-]?key|authorization|cookie|passcode|"
+    r"customer_key|fixed_key|swift_key"
 )
-_WHOLE_WORDS = r"pass|pwd|psk"
+_WHOLE_WORDS = r"pass|pwd|psk|jwt"
 _SECRET_NAME = re.compile(rf"{_SECRET_WORDS}|^auth$|_auth$|(?:^|[_-])(?:{_WHOLE_WORDS})$", re.IGNORECASE)
 _HARMLESS_NAME = re.compile(r"[_-](file|path|folder|s|method|type)$", re.IGNORECASE)
 """`password_file` is where a secret lies, not the secret."""
