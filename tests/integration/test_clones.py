@@ -60,10 +60,9 @@ class Line:
             while True:
                 near, _ = self._server.accept()
                 far = socket.socket(socket.AF_UNIX)
-                if not self._whole:
+                if not self._whole or far.connect_ex(str(self._there)):
                     near.close()
                     continue
-                far.connect(str(self._there))
                 self._ends += [near, far]
                 for pair in ((near, far), (far, near)):
                     threading.Thread(target=_pump, args=pair, daemon=True).start()

@@ -45,7 +45,7 @@ class Report:
         return "\n\n".join([line, *(f"{check}\n{trace}" for check, trace in self.traces.items())])
 
 
-class _Graph:
+class Graph:
     """The edges, kept by their targets: liveness is asked backwards, from the settled states."""
 
     def __init__(self) -> None:
@@ -119,7 +119,7 @@ class Search:
         self._most_states = most_states
         self._index: dict[State, int] = {}
         self._parents = array("i")
-        self._graph = _Graph()
+        self._graph = Graph()
         self.broken: dict[str, list[int]] = {}
         self._place(STARTS[load.start](load), -1)
 
