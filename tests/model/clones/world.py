@@ -129,8 +129,8 @@ def _revoked(keys: Keys, *, copies: bool) -> Keys:
 def host_steps(rules: Rules, state: State, index: int) -> Iterator[Next]:
     host = state.hosts[index]
     if host.op is not None and host.away in (HERE, CUT_OFF):
-        after, broken = _landed(state, index)
-        yield Next(Kind.STEP, NAMES[index], f"{host.op[0]} lands", after, broken or broken_by(after))
+        after = _landed(state, index)
+        yield Next(Kind.STEP, NAMES[index], f"{host.op[0]} lands", after, broken_by(after))
     if not host.runs or host.away != HERE:
         return
     step, boot, fault = rules.for_host(state.keys, host)
@@ -167,7 +167,8 @@ def _host(step: Step, state: State, index: int, rules: Rules) -> tuple[State, st
             return with_host(state, index, host._replace(know=PRESENT if host.device else ABSENT)), ""
         case Do.CONNECT | Do.DISCONNECT:
             epoch = keys.connection[0] if keys.connection and step.do is Do.CONNECT else 0
-            return with_host(state, index, host._replace(op=(step.do.name, epoch))), ""
+            broken = _dropped(state, host) if step.do is Do.DISCONNECT else ""
+            return with_host(state, index, host._replace(op=(step.do.name, epoch))), broken
         case Do.PUBLISH:
             after = with_host(state, index, host._replace(word=False))
             return after._replace(keys=keys._replace(node=own)), ""
@@ -202,19 +203,20 @@ def fresh_boot(state: State) -> int:
     return fresh([*(host.boot for host in state.hosts), *_named_boots(state.keys)])
 
 
-def _landed(state: State, index: int) -> tuple[State, str]:
+def _landed(state: State, index: int) -> State:
     host = state.hosts[index]
     assert host.op is not None
     name, epoch = host.op
     if name == Do.CONNECT.name:
         works = bool(state.mapped)
         host = host._replace(op=None, know=PRESENT if works else UNKNOWN, device=(host.device or epoch) if works else 0)
-        return with_host(state, index, host), ""
-    return with_host(state, index, host._replace(op=None, know=ABSENT, device=0)), _dropped(state, host)
+        return with_host(state, index, host)
+    return with_host(state, index, host._replace(op=None, know=ABSENT, device=0))
 
 
 def _dropped(state: State, host: Host) -> str:
-    """(e): wished for, granted to and claimed by this very boot of this host."""
+    """(e), when the call is confirmed: wished for, granted to and claimed by this very boot of this host. A wish that is put again
+    stops no disconnect under way."""
     keys = state.keys
     held = (host.device, host.boot, host.identity)
     mine = bool(keys.wish and keys.grant == (*held, READY) and keys.connection == (*held, READY) and keys.claim == held)
