@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from daemons.redaction import is_secret, redact, redact_text
 from schema.codec import decode, encode
-from schema.models import Condition, Connection
+from schema.models import BackendStatus, Condition, Connection
 from schema.secrets import LINE_MAX, KnownSecrets
 
 CANARY = "canary-5f3a"
@@ -268,6 +268,15 @@ def test_what_was_told_stays_as_it_is_when_it_is_read_back(text: str) -> None:
     once = Condition(type="Ready", status="False", reason="R", message=text, since="")
     again = decode(Condition, encode(once))
     assert again == once
+
+
+def test_a_message_is_redacted_where_it_becomes_a_value() -> None:
+    """F-K3: whatever a driver said, and whoever made the condition."""
+    said = f"login failed: https://me:{CANARY}@array --pass {CANARY} Bearer {CANARY}"
+    condition = Condition(type="Ready", status="False", reason="R", message=said, since="")
+    status = BackendStatus(ready=False, message=said, driver="d")
+    assert CANARY not in condition.message + status.message
+    assert "login failed" in condition.message
 
 
 @given(st.text(max_size=300))
