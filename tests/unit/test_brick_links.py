@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -134,3 +136,17 @@ def test_everybody_may_follow_the_links_of_a_daemon_that_writes_for_itself_alone
         os.umask(before)
     made = {folder.name: oct(folder.stat().st_mode & 0o777) for folder in tmp_path.iterdir()}
     assert made == dict.fromkeys({"links", mounts} - {None}, "0o755")
+
+
+def test_a_folder_may_be_made_by_several_volumes_at_once(tmp_path: Path) -> None:
+    """The first attachments after a boot: none takes what another thread has just made for something in the way."""
+    for round_number in range(50):
+        several = [Links(tmp_path / f"links-{round_number}", "n1", tmp_path) for _ in range(8)]
+        together = Barrier(len(several))
+
+        def check(links: Links, together: Barrier = together) -> None:
+            together.wait(timeout=10)
+            links.check("data")
+
+        with ThreadPoolExecutor(len(several)) as pool:
+            list(pool.map(check, several))

@@ -117,11 +117,12 @@ class Links:
     def own(self) -> None:
         """Make the folder this node's. Raises LinkTaken when it can't be: two nodes would take each other's links away."""
         try:
-            if not self._is_folder() and os.path.lexists(self._folder):
+            with contextlib.suppress(FileExistsError):
+                self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+            if not self._is_folder():  # asked last: another volume's thread may have made it just now
                 raise LinkTaken(
                     f"the link folder {self._folder} is a link or a file, which is not followed: remove it, and it is made anew"
                 )
-            self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
             self._folder.chmod(0o755)  # the links are for everybody, whatever this process's umask
             owner = self._owner() or self._mark()
         except (OSError, UnicodeDecodeError) as error:
