@@ -260,6 +260,8 @@ def start(settings: NodeSettings) -> NodeDaemon:
     for name in ("lock_path", "link_folder", "mount_link_folder", "mount_point_base"):
         if (folder := getattr(settings, name)) is not None:
             identity.trusted_folder(name, folder)
+    if connector_settings.temporary_folder is not None:
+        identity.private_folder(connector_settings.temporary_folder)
     try:
         check_rights()
         connector = BrickConnector(

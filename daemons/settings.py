@@ -199,6 +199,7 @@ class NodeSettings(CommonSettings):
         return ConnectorSettings(
             node=node,
             state_folder=self.state_folder / "connector",
+            temporary_folder=self.run_folder / "tmp",
             my_ip=self.my_ip or _own_ip(),
             **{name: getattr(self, name) for name in shared},
         )

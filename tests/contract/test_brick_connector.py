@@ -102,6 +102,16 @@ def test_a_worker_that_only_makes_loop_devices_does_not_load_os_brick(rig: FileR
     assert not any("oslo" in text or "greenlet" in text for text in maps)
 
 
+def test_the_worker_leaves_its_temporary_files_in_a_folder_of_ours(rig: FileRig) -> None:
+    """F-K: os-brick makes keyrings of RBD with `tempfile`, and a worker that is killed leaves them behind."""
+    rig.connector.connect(rig.volume("v"))
+    environments = [
+        path.read_bytes().split(b"\0") for path in Path("/proc").glob("[0-9]*/environ") if _is_worker(path.parent, rig)
+    ]
+    assert environments
+    assert all(f"TMPDIR={rig.settings.temporary_folder}".encode() in each for each in environments)
+
+
 def _is_worker(process: Path, rig: FileRig) -> bool:
     return str(rig.settings.state_folder).encode() in _command_line(process)
 

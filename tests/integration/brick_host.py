@@ -28,6 +28,7 @@ def settings(folder: Path, node: str = "n1", **more: object) -> ConnectorSetting
     values = {
         "node": node,
         "state_folder": home / "state",
+        "temporary_folder": home / "tmp",
         "my_ip": "127.0.0.1",
         "link_folder": home / "links",
         "lock_path": folder / "locks",

@@ -318,11 +318,12 @@ def test_the_connector_gets_everything_that_it_knows() -> None:
     assert connector == ConnectorSettings(
         node="web-1",
         state_folder=Path("/var/lib/brickwork/node/connector"),
+        temporary_folder=Path("/run/brickwork/node/tmp"),
         my_ip="10.0.0.1",
         multipath=True,
         mount_link_folder=Path("/run/brickwork/volumes"),
     )
-    assert ConnectorSettings.model_fields.keys() <= NodeSettings.model_fields.keys()
+    assert ConnectorSettings.model_fields.keys() - {"temporary_folder"} <= NodeSettings.model_fields.keys()
 
 
 def test_the_password_of_etcd_is_read_when_it_is_needed_and_only_from_a_private_file(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ class BrickConnector:
             name="os-brick worker",
             state_folder=settings.state_folder,
             argv=[settings.model_dump_json()],
+            environment={"TMPDIR": str(settings.temporary_folder)} if settings.temporary_folder else None,
             log=log,
         )
         self._beginning = threading.Lock()

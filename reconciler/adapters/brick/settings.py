@@ -43,6 +43,8 @@ class ConnectorSettings(BaseModel):
     """This node's id, and the ``host`` of its connector properties."""
     state_folder: Path
     """For the record by which a restarted daemon ends the worker that it left behind. The connector's own."""
+    temporary_folder: Path | None = None
+    """What os-brick leaves behind goes there and not to /tmp: keyrings of RBD, for which nobody else should have to be trusted."""
     my_ip: str
     """This host's address in the storage network, as arrays may want to know it."""
     storage_networks: tuple[IPvAnyNetwork, ...] = ()
