@@ -432,8 +432,9 @@ def test_a_failing_start_says_why(tmp_path: Path, argv: str, kind: type[ports.Po
     assert not child.running
 
 
-def test_a_missing_state_folder_is_unavailable_and_leaves_nothing(tmp_path: Path) -> None:
-    child = make_child(tmp_path / "absent")
+def test_a_state_folder_that_can_not_be_had_is_unavailable_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    child = make_child(tmp_path / "file" / "absent")
     with pytest.raises(ports.Unavailable, match="cannot write"):
         child.start(20)
     assert not child.running

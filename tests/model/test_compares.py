@@ -22,7 +22,7 @@ from tests.model.state import Budget, families
 NOT_CAUGHT = {
     "said twice: the holder lists and the export intents in the record agree, or nothing is planned": (
         "GRANT commits GRANT VOLUME RECORD",
-        "REVOKE commits GRANT VOLUME",
+        "REVOKE commits GRANT",
         "EXPORT confirms VOLUME RECORD",
         "TERMINATE confirms GRANT VOLUME RECORD",
         "INTEND_CREATE commits GRANT VOLUME RECORD",
@@ -42,7 +42,7 @@ NOT_CAUGHT = {
     "this very process did the step before, on the same keys, and remembers the epoch": (
         "CONNECT_EXPORT confirms GRANT VOLUME RECORD",
         "UNEXPORT confirms GRANT VOLUME RECORD",
-        "FORGET commits GRANT VOLUME CONNECTION",
+        "FORGET commits GRANT CONNECTION",
     ),
     "compared before the call; nobody else writes it while the call is on its way, but by hand": (
         "CONNECT_EXPORT commits GRANT VOLUME RECORD CONNECTION",
@@ -98,13 +98,13 @@ CAUGHT = (
     "DISCONNECT confirms ATTACHMENT CLAIM CONNECTION DESIRED_ATTACHMENT DESIRED_NODE",
     "EXPORT confirms GRANT",
     "EXTEND confirms RECORD",
-    "FORGET commits RECORD",
+    "FORGET commits RECORD VOLUME",
     "GRANT commits DESIRED_ATTACHMENT DESIRED_NODE DESIRED_VOLUME FENCE NODE",
     "INTEND_DELETE commits DESIRED_VOLUME RECORD",
     "INTEND_EXTEND commits RECORD",
     "RELEASE commits CLAIM CONNECTION DESIRED_ATTACHMENT DESIRED_NODE",
     "RESTORE_HOLDERS commits GRANT VOLUME",
-    "REVOKE commits ATTACHMENT CONNECTION DESIRED_ATTACHMENT DESIRED_NODE NODE",
+    "REVOKE commits ATTACHMENT CONNECTION DESIRED_ATTACHMENT DESIRED_NODE NODE VOLUME",
     "UPDATE_VOLUME commits RECORD VOLUME",
 )
 """Keys each of which something goes wrong without. A key that no planner names any more is missed here."""

@@ -47,7 +47,7 @@ def test_an_attach_takes_four_writes_and_a_detach_four(undisturbed: Played) -> N
 
 def test_nothing_is_left_of_it_and_no_write_is_lost(undisturbed: Played) -> None:
     assert undisturbed.end.splitlines() == [
-        "keys: backends/array1 nodes/n1 nodes/n2",
+        "keys: backends/array1 nodes/n1 nodes/n2 storage/array1",
         "array1: volumes [], exports [], maps []",
         "n1: devices [], sessions [], links [], notes []",
         "n2: devices [], sessions [], links [], notes []",

@@ -342,7 +342,8 @@ class _Life:
                 return left
             status = self._process.wait()
             self.ended_by = self.ended_by or _tell(status)
-            self._record.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # it names what is dead: whoever finds it later sees that
+                self._record.unlink()
             with self._writing:
                 os.close(self._requests)
                 self._requests = -1
