@@ -31,7 +31,7 @@ HOLDS: dict[str, tuple[type[Rules], Load]] = {
     "copy, OFF=1 DEL=1": (variants.WithoutFolder, copy(power=1, deletions=1)),
     "fresh, W=1 OFF=1": (Rules, fresh(wishes=1, power=1)),
     "the folder is checked, OFF=1 DEL=1": (Rules, copy(power=1, deletions=1)),
-    "words, copy, OFF=1": (variants.WithoutFolder, copy(True, power=1)),
+    "words, copy": (variants.WithoutFolder, copy(True)),
     "words, board changed, W=1 OFF=1": (Rules, Load(Budget(wishes=1, power=1, boards=1), "alone", True)),
     "alive is a hint, copy, W=1 OFF=1": (variants.SignOfLifeIsAHint, copy(wishes=1, power=1)),
 }
@@ -47,8 +47,9 @@ LONG: dict[str, tuple[type[Rules], Load]] = {
         copy(wishes=1, power=1, pauses=1, deletions=1),
     ),
     "the folder is checked, W=1 OFF=1 PAUSE=1 DEL=1": (Rules, copy(wishes=1, power=1, pauses=1, deletions=1)),
-    "words, copy, W=1 OFF=1 DEL=1": (variants.WithoutFolder, copy(True, wishes=1, power=1, deletions=1)),
-    "words, fresh, W=1 OFF=1 DEL=1": (Rules, fresh(True, wishes=1, power=1, deletions=1)),
+    "words, copy, OFF=1": (variants.WithoutFolder, copy(True, power=1)),
+    "words, copy, DEL=1": (variants.WithoutFolder, copy(True, deletions=1)),
+    "words, fresh, DEL=1": (Rules, fresh(True, deletions=1)),
     "words, copy, W=1 OFF=1 PART=1 STMT=1": (
         variants.WithoutFolder,
         copy(True, wishes=1, power=1, partitions=1, statements=1),

@@ -65,10 +65,14 @@ def _expiry(state: State) -> Iterator[Next]:
 
 
 def people(load: Load, state: State) -> Iterator[Next]:
-    """A word on either host, wise or not; and statements that a boot is over, made of what is so."""
+    """A word on either host, wise or not; statements that a boot is over, made of what is so; and where keys speak of two hosts,
+    one of them is switched off."""
     if not load.words:
         return
     keys = state.keys
+    for index, host in enumerate(state.hosts):
+        if len(_identities(keys)) > 1 and host.away not in (OFF, NOWHERE):
+            yield Next(Kind.RETURN, "person", f"switches {NAMES[index]} off", with_host(state, index, _dark(host)))
     for index, host in enumerate(state.hosts):
         named = keys.node is not None and keys.node[1] != host.identity
         moved = host.folder not in (0, host.identity)
@@ -80,6 +84,15 @@ def people(load: Load, state: State) -> Iterator[Next]:
         in_it = any(host.boot == boot and host.away not in (OFF, NOWHERE) for host in state.hosts)
         if not in_it and dict(keys.fences).get(boot) != POWERED_OFF:
             yield Next(Kind.RETURN, "person", f"states that boot {boot} is over", _fenced(state, boot, POWERED_OFF))
+
+
+def _identities(keys: Keys) -> set[int]:
+    told = [each[2] for each in (keys.grant, keys.connection, keys.claim) if each]
+    return {*told, *([keys.node[1]] if keys.node else []), *([keys.status[3]] if keys.status else [])}
+
+
+def _dark(host: Host) -> Host:
+    return host._replace(away=OFF, runs=False, op=None, know=UNKNOWN, given=False, device=0, asleep=host.device)
 
 
 def _fenced(state: State, boot: int, proof: int) -> State:
@@ -107,8 +120,7 @@ def budgeted(state: State) -> Iterator[Next]:
         yield from _of_host(state, index, host, spent) if host.away == HERE else ()
         off = host.away not in (OFF, NOWHERE)
         if budget.power and off:
-            dark = host._replace(away=OFF, runs=False, op=None, know=UNKNOWN, given=False, device=0, asleep=host.device)
-            yield spent("power", NAMES[index], "loses power", with_host(state, index, dark))
+            yield spent("power", NAMES[index], "loses power", with_host(state, index, _dark(host)))
         if budget.statements and host.away in (CUT_OFF, PAUSED, OFF) and host.boot not in dict(keys.fences):
             what = f"states of boot {host.boot} that it can no longer write"
             yield spent("statements", "person", what, _fenced(state, host.boot, STATEMENT))

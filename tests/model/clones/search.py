@@ -121,7 +121,7 @@ class Search:
             granting = self._graph.edges_of(Kind.GRANT, ahead)
             if not granting:
                 return
-            ahead = self._graph.can_reach(granting, frozenset(Kind))
+            ahead = self._graph.can_reach(granting, frozenset(Kind) - {Kind.RETURN})  # people may go on for ever
         self._note(ENDLESS, [place for place, more in enumerate(ahead) if more])
 
     def _note(self, check: str, places: list[int]) -> None:
