@@ -117,8 +117,31 @@ def test_no_controller_leads(world: World) -> None:
     world.held("revoked")
     world.said("Released")
     text = world.ok("explain", "data")
-    assert "no controller leads backend lvm: is one running?" in text
+    assert "no controller leads backend lvm: is one running, with lvm in its settings?" in text
     assert "controller (none leads at present): unmap it from web-1 (C5 terminate_connection)" in text
+
+
+def test_what_is_settled_on_a_backend_that_nobody_leads(world: World) -> None:
+    """F-S11: it works on, and nothing more can be done for it."""
+    assert "no controller leads" not in world.ok("explain", "data")
+    world.delete(Family.LEADER, "lvm")
+    text = world.ok("explain", "web-1", "data")
+    assert "no controller leads backend lvm: is one running, with lvm in its settings?" in block(text, "volume data")
+    assert "attachment web-1/data: Attached" in text
+
+
+def test_who_waits_behind_a_released_attachment_waits_for_the_backend(world: World) -> None:
+    """F-S11: the controller's last word is older than the release, and blames the node."""
+    world.node("web-2")
+    world.wish("web-2")
+    world.verdict(Family.DESIRED_ATTACHMENT, ("web-2", "data"), "Granted", "HeldBy", "held by web-1 (epoch 7, ready)")
+    world.delete(Family.DESIRED_ATTACHMENT, "web-1", "data")
+    world.delete(Family.LEADER, "lvm")
+    world.said("Released")
+    waiting = block(world.ok("explain", "web-2", "data"), "attachment web-2/data")
+    assert "waits for:  controller (web-1 has released it)" in waiting
+    assert "no controller leads backend lvm" in waiting
+    assert "nothing before node web-1 acts" not in waiting
 
 
 def test_a_new_volume_on_a_backend_that_nobody_leads_any_more(world: World) -> None:
@@ -128,7 +151,7 @@ def test_a_new_volume_on_a_backend_that_nobody_leads_any_more(world: World) -> N
     world.wish("web-1", "logs")
     text = world.ok("explain", "web-1", "logs")
     for head in ("volume logs", "attachment web-1/logs"):
-        assert "no controller leads backend lvm: is one running?" in block(text, head)
+        assert "no controller leads backend lvm: is one running, with lvm in its settings?" in block(text, head)
 
 
 def test_what_the_controller_has_not_said_yet(world: World) -> None:
