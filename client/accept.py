@@ -12,7 +12,7 @@ from client import facts
 from client.asking import agree
 from client.exits import Conflict, Unmet
 from client.known import Known, Reader
-from client.names import Ref, checked, not_found
+from client.names import Ref, not_found, plain
 from client.session import Session
 from reconciler.core.storage import covers
 from reconciler.runtime.ports import Compare, Put
@@ -31,7 +31,7 @@ def accept(session: Session, backend: str, yes: bool) -> None:
     Only after a storage was replaced or restored, and its volumes are on it. Where a controller merely has another host's
     storage, do not: the controller with the right one takes over by itself.
     """
-    name = checked("backend", backend)
+    name = plain("backend", backend)
     own, noted = Key(Family.BACKEND, (name,)), Key(Family.STORAGE, (name,))
     reader = Reader(session.store, session.keyspace)
     known = reader.families(Family.VOLUME)

@@ -20,7 +20,7 @@ from client.writing import Change, label, write
 from reconciler.core.mass import MassRule
 from schema.codec import Malformed
 from schema.keys import Family, Key
-from schema.models import VolumeSpec, VolumeStatus
+from schema.models import NodeSpec, VolumeSpec, VolumeStatus
 from schema.summary import State, VolumeState
 
 FAMILY_OF = {
@@ -62,6 +62,8 @@ def delete(session: Session, objects: tuple[str, ...], files: tuple[str, ...], y
     else:
         meant = refs(objects, (*FAMILY_OF, *FORGOTTEN))
         wanted = [Key(FAMILY_OF[each.kind], each.names) for each in meant if each.kind in FAMILY_OF]
+        if wanted and len(wanted) < len(meant):
+            raise Misuse("forget nodes and backends by a command of their own; nothing was deleted")
         for each in meant:
             if each.kind in FORGOTTEN:
                 forget(session, each)
@@ -79,7 +81,9 @@ def delete(session: Session, objects: tuple[str, ...], files: tuple[str, ...], y
     confirmed = list(confirming.detaches(reader, known, present))
     if waiting or len(losing) >= MassRule().at_least:
         confirmed += confirming.deletions(reader, known, losing)
-    write(session.store, known, [*confirmed, *(Change(key, None) for key in present)])
+    kept = {change.key for change in confirmed}  # a node's confirmations outlive its labels, which go along
+    confirmed = [_without_labels(change) if change.key in present else change for change in confirmed]
+    write(session.store, known, [*confirmed, *(Change(key, None) for key in present if key not in kept)])
     for key in present:
         click.echo(f"{label(key)} deleted")
     for key in waiting:
@@ -87,6 +91,15 @@ def delete(session: Session, objects: tuple[str, ...], files: tuple[str, ...], y
     missing = [key for key in dict.fromkeys(wanted) if key not in (*present, *waiting)]
     _tell_missing(
         session, reader, [key for key in missing if files or not _tell_what_is_left(reader, key)], strict=not files
+    )
+
+
+def _without_labels(change: Change) -> Change:
+    spec = change.spec
+    return (
+        Change(change.key, NodeSpec(confirmed_detaches=spec.confirmed_detaches))
+        if isinstance(spec, NodeSpec)
+        else change
     )
 
 
@@ -127,7 +140,7 @@ def fate(known: Known, volume: str) -> tuple[bool, str]:
     if spec is None or isinstance(spec, Malformed):
         return (
             True,
-            f"volume {volume}: its spec can't be read; unless on_delete: retain is noted, its data stays until somebody is asked",
+            f"volume {volume}: its spec can't be read; its data MAY BE DELETED, unless on_delete: retain is noted",
         )
     size = status.size_gib if isinstance(status, VolumeStatus) else spec.size_gib
     what = f"volume {volume} ({size} GiB on {spec.backend})"

@@ -23,7 +23,7 @@ from client.session import Session
 from reconciler.runtime.ports import Compare, Put
 from schema.codec import Malformed, Oversize, encode
 from schema.keys import Family, Key
-from schema.models import FenceStatement, HolderPhase, NodeRecord, VolumeStatus
+from schema.models import Claim, FenceStatement, HolderPhase, NodeRecord, VolumeStatus
 
 NEEDED = (Family.FENCE, Family.NODE, Family.ALIVE, Family.VOLUME)
 """What the roles must let a user read who fences."""
@@ -105,6 +105,7 @@ def fence(
 
 def _read(reader: Reader, node: str, key: Key) -> Known:
     known = reader.families(Family.VOLUME, Family.DESIRED_ATTACHMENT, Family.BACKEND, Family.NODE)
+    reader.more(known, Family.CLAIM, node)
     reader.together([Key(Family.NODE, (node,)), Key(Family.ALIVE, (node,)), key], known)
     known.must_see(*NEEDED)
     return known
@@ -156,8 +157,8 @@ def _refuse(known: Known, node: str, boot: str, held: list[Held], *, powered_off
             "To fence it all the same: --although-alive"
         )
     if not held:
-        if powered_off and boot == published:
-            return  # what it frees is the node's name, for another host
+        if powered_off and (boot == published or boot in _claimed(known, node)):
+            return  # what it frees is the node's name, for another host, or what that one may not give back before
         raise Unmet(f"boot {boot} of {node} holds no volume: there is nothing that a fence would free")
     if not any(each.freed for each in held):
         kept = ", ".join(each.volume for each in held)
@@ -168,10 +169,16 @@ def _refuse(known: Known, node: str, boot: str, held: list[Held], *, powered_off
 
 
 def _boots_of(known: Known, node: str) -> set[str]:
-    """Boots that were granted something."""
+    """Boots that were granted something, or claimed it."""
     statuses = (known.value(key, VolumeStatus) for key in known.keys(Family.VOLUME))
     holders = (each for status in statuses if isinstance(status, VolumeStatus) for each in status.holders)
-    return {holder.boot for holder in holders if holder.node == node}
+    return {holder.boot for holder in holders if holder.node == node} | _claimed(known, node)
+
+
+def _claimed(known: Known, node: str) -> set[str]:
+    """Boots that claimed something, also where the grant went already."""
+    claims = (known.value(key, Claim) for key in known.below(node, Family.CLAIM))
+    return {claim.boot for claim in claims if isinstance(claim, Claim)}
 
 
 def _ask(session: Session, node: str, boot: str, held: list[Held], *, powered_off: bool, yes: bool) -> None:

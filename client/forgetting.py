@@ -37,13 +37,14 @@ def _forget_node(session: Session, reader: Reader, name: str) -> None:
         raise not_found(Ref("node", (name,)), facts.names(reader.families(Family.NODE), Family.NODE))
     if known.see(Key(Family.ALIVE, (name,))) is not None:
         raise Conflict(
-            f"node {name} is alive: stop its daemon first (systemctl disable --now brickwork-node), and it is forgotten some "
+            f"node {name} is alive: stop its daemon first (systemctl disable --now brickwork-node), and run this again some "
             f"seconds later. To open it for attachments instead: brickctl uncordon {name}, brickctl undrain {name}"
         )
     if left := facts.left_on(known, name):
         raise Conflict(
             f"node {name} holds {_some(left)}: while anything is held, its record stays. Start its daemon and detach them "
-            f"(brickctl detach), or see what they wait for: brickctl explain {name} {left[0]}"
+            f"(brickctl detach), or see what they wait for: brickctl explain {name} {left[0]}. Is the host off for good? Fence it "
+            f"with --powered-off, and let another host take its name, which gives them back: brickwork-node --this-host-is {name}"
         )
     if wished := sorted(key.names[1] for key in known.below(name, Family.DESIRED_ATTACHMENT)):
         raise Conflict(

@@ -120,7 +120,11 @@ def _texts(sources: Iterable[str], stdin: TextIO) -> list[tuple[str, str]]:
                 ("stdin", _decoded("stdin", stdin.buffer.read()) if hasattr(stdin, "buffer") else stdin.read())
             )
             continue
-        for file in _files(Path(source)):
+        try:
+            files = list(_files(Path(source)))
+        except OSError as error:
+            raise Misuse(f"{source}: can't be read: {error.strerror}") from None
+        for file in files:
             try:
                 found.append((str(file), _decoded(str(file), file.read_bytes())))
             except OSError as error:
@@ -261,8 +265,10 @@ def _field_fault(model: type[Spec], document: Document, fault: Any) -> _Fault:
 
 def _number_in(fault: Any) -> str:
     """`"10"` and `10G` where a number is wanted: what to write."""
-    match = re.fullmatch(r"\s*([0-9]+)\s*([GT]?)(?:i?B)?\s*", str(fault["input"]), re.IGNORECASE)
-    if fault["type"] != "int_type" or not isinstance(fault["input"], str) or match is None:
+    if fault["type"] != "int_type" or not isinstance(fault["input"], str):
+        return ""
+    match = re.fullmatch(r"\s*([0-9]{1,18})\s*([GT]?)(?:i?B)?\s*", fault["input"], re.IGNORECASE)
+    if match is None:
         return ""
     return f"; write {int(match[1]) * (1024 if match[2].upper() == 'T' else 1)}, without quotes and unit"
 

@@ -45,7 +45,7 @@ def pair(words: Iterable[str], command: str) -> tuple[str, str]:
     """Node and volume of `web-1 data`, `web-1/data` and `attachment/web-1/data`: what commands take who need no kind."""
     text = "/".join(word for word in words if word)
     parts = text.split("/")
-    if len(parts) == 3 and parts[0] in ("attachment", "attachments", "att"):
+    if len(parts) == 3 and _single(parts[0]) in ("attachment", "node"):
         del parts[0]
     if len(parts) == 1:
         raise Misuse(f"which volume? Write brickctl {command} NODE VOLUME")

@@ -144,7 +144,8 @@ REMEDIES: dict[str, tuple[str, ...]] = {
     ),
     "OtherHost": (
         "start the host that was {node} before, with its own disk: it gives the volume back as soon as it is {node} again",
-        "or, if it is off for good: brickctl fence {node} --boot {boot} --why replaced --evidence 'it is off' --powered-off",
+        "or, if it is off for good: brickctl fence {node} --boot {boot} --why replaced --evidence 'HOW YOU KNOW' --powered-off "
+        "--although-alive (alive is the host that took its place)",
     ),
     "Cordoned": (
         "see the cordons: brickctl describe node {node}",

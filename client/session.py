@@ -11,7 +11,7 @@ import click
 from client.exits import Misuse, Unreachable
 from client.settings import Settings
 from reconciler.adapters.clock import SystemClock
-from reconciler.runtime.ports import Clock, Denied, Store, Unavailable
+from reconciler.runtime.ports import Clock, Denied, PortError, Store, Unavailable
 from schema.keys import Family, Keyspace
 
 
@@ -49,7 +49,7 @@ class Session:
             try:
                 if self.store.list(self.keyspace.folder(family)).items:
                     return ""
-            except Denied:
+            except PortError:  # a note is not worth a failure
                 return ""
         return f"note: no daemon has written anything below {self.settings.prefix}: is the prefix right (--prefix)?"
 

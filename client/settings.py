@@ -94,7 +94,7 @@ def from_environment(environment: Mapping[str, str]) -> Given:
         password=first("BRICKWORK_PASSWORD") or secret or first("ETCDCTL_PASSWORD"),
         password_file=first("BRICKWORK_PASSWORD_FILE"),
         prefix=first("BRICKWORK_PREFIX"),
-        http_proxy=(first("BRICKWORK_HTTP_PROXY") or "").lower() in ("1", "true", "yes") or None,
+        http_proxy=None if (proxy := first("BRICKWORK_HTTP_PROXY")) is None else proxy.lower() in ("1", "true", "yes"),
     )
 
 

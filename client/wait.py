@@ -132,7 +132,7 @@ GOALS: dict[str, tuple[tuple[str, ...], Callable[[Stand], bool]]] = {
     ),
     "deleted": (
         ("attachment", "volume", "node"),
-        lambda stand: not stand.wished and stand.state in (*GONE, VolumeState.RETAINED, "Unknown", "Ready", "Silent"),
+        lambda stand: not stand.wished and stand.state in (*GONE, VolumeState.RETAINED, "Unknown"),
     ),
 }
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from daemons.identity import read, write
 from daemons.process import Refused
+from reconciler.runtime.ports import Retryable
 
 PRODUCT = (Path("/sys/class/dmi/id/product_uuid"), Path("/sys/firmware/devicetree/base/serial-number"))
 """Of the board, or of the virtual machine. The second is where there is no DMI."""
@@ -99,19 +100,27 @@ class KeptIdentity:
         return self._was_node
 
     def word(self) -> bool:
-        return self._word.exists() and _load(self._word) == _as_word(self._node, self._identity)
+        try:
+            return self._word.exists() and _load(self._word) == _as_word(self._node, self._identity)
+        except (Refused, OSError):
+            return False  # none that anybody can read
 
     def published(self, boot: str) -> None:
-        self._remember(boot, was_node=True)
-        self._word.unlink(missing_ok=True)
+        try:
+            self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._remember(boot, was_node=True)
+            if self._word.exists():
+                self._word.unlink(missing_ok=True)
+        except (Refused, OSError) as error:
+            raise Retryable(f"it can't be noted that this host is the node: {error}") from error
 
     def _remember(self, boot: str, *, was_node: bool) -> None:
         if boot in self._boots and was_node == self._was_node and self._file.exists():
             return
-        self._boots = [*(each for each in self._boots if each != boot), boot][-BOOTS_KEPT:]
-        self._was_node = was_node
-        kept = {"identity": self._identity, "boots": self._boots, "was_node": was_node}
+        boots = [*(each for each in self._boots if each != boot), boot][-BOOTS_KEPT:]
+        kept = {"identity": self._identity, "boots": boots, "was_node": was_node}
         write(self._file, json.dumps(kept) + "\n")
+        self._boots, self._was_node = boots, was_node
 
 
 def say_the_word(state_folder: Path, node: str, identity: str) -> None:

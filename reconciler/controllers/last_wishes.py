@@ -47,24 +47,32 @@ class LastWishes:
         record = view.record
         if not isinstance(record, RecordView):
             return view
+        position = self._position  # before what is known up to it: `listen` writes it last
         heard = max(record.heard or view.generation, self._asked.get(view.volume, 0))
         changed = self._changed.get(view.volume, 0) > heard
         quiet = heard >= self._since and not changed
         if not asks_for_history(view, quiet=quiet):
-            return replace(view, proven=quiet and self._position >= record_revision)
+            return replace(view, proven=quiet and position >= record_revision)
         if record.unproven:
             return replace(view, last=self._ask(view, record, record_revision))
         kept = is_noted(view, record) and record.on_delete != "delete" and not changed
-        if kept and not 0 < self._position - heard <= RECENT:
-            self._asked[view.volume] = self._position
+        if kept and not 0 < position - heard <= RECENT:
+            self._asked[view.volume] = position
             return view
         listing = self._store.list(self._path(view.volume))
         if listing.items:
             raise Retryable(f"volume {view.volume} is wished for again")
         last = self._ask(view, record, listing.revision)
-        if last.spec is not None or kept:
+        # What history told that is not in the record yet is asked for anew at each look, until it is: other steps may come first.
+        is_in_record = last.spec is not None and last.revision <= record.heard and is_noted(view, record)
+        if is_in_record or (kept and last.spec is None):
             self._asked[view.volume] = listing.revision
         return view if kept and last.spec is None else replace(view, last=last)
+
+    def forget(self, volume: str) -> None:
+        """Neither a record nor a wish of it is left."""
+        self._asked.pop(volume, None)
+        self._changed.pop(volume, None)
 
     def _ask(self, view: VolumeView, record: RecordView, at: int) -> LastWish:
         """What the last wish said that was gone at this revision."""

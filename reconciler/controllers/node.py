@@ -254,7 +254,6 @@ class NodeReconciler:
         else:
             rests_on = (key, fence) if own.fence is None else (key, fence, own.fence)
             self._writer.commit(snapshot, rests_on, [(key, wanted)])
-            self._this.published(boot)
         for volume in self.volumes():
             self._enqueue(volume)
         return Again()

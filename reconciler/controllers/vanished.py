@@ -127,7 +127,7 @@ class VanishedVolumes:
             return False
         said = self._cache.decoded(answer)
         names_it = isinstance(said, DeletionSpec) and said.uid == record.uid
-        return names_it and answer.mod_revision > asked.create_revision and _says(verdict, LAST_WISH_UNKNOWN)
+        return names_it and answer.mod_revision > asked.mod_revision and _says(verdict, LAST_WISH_UNKNOWN)
 
     def paused(self) -> int:
         """How many are kept for this alone at present."""

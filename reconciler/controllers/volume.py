@@ -135,6 +135,10 @@ class VolumeReconciler:
         for failure in known.failures.values():
             failure.next_try = rfc3339(self._clock.wall() + delay_s)
         view = self._view(snapshot, volume, keeper, known)
+        try:
+            view = self._last_wishes.complete(view, snapshot.revision(Key(Family.RECORD, (volume,))))
+        except PortError:
+            return  # told at the next look that goes well
         self._tell(snapshot, volume, view, plan_volume(view), known, guard)
 
     def waiting_for(self, node: str) -> tuple[str, ...]:
@@ -257,4 +261,5 @@ class VolumeReconciler:
                 self._refused(key, condition)
         if view.record is None and view.spec is None and not known.failures:
             self._known.pop(volume, None)
+            self._last_wishes.forget(volume)
         return Done()

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from schema.codec import Malformed
 from schema.keys import Family, Key
-from schema.models import AttachmentStatus, Claim, Connection, FenceStatement, NodeRecord
+from schema.models import AttachmentPhase, AttachmentStatus, Claim, Connection, FenceStatement, NodeRecord
 
 Look = Callable[[Key], BaseModel | Malformed | None]
 """The decoded value of a key, as this look at the keys sees it."""
@@ -61,7 +61,7 @@ def ownership(look: Look, node: str, this: ThisHost, told: str | None) -> Owners
     return Ownership(
         f"DuplicateNode: this host ({this.identity}) is to be {node} by a person's word, and waits for the end of the former "
         f"one ({published.host_identity or 'which an older version did not name'}): switch that off, and say so: brickctl "
-        f"fence {node} --boot {published.boot} --powered-off"
+        f"fence {node} --boot {published.boot} --why … --evidence … --powered-off"
     )
 
 
@@ -85,7 +85,7 @@ def _other(published: NodeRecord, node: str, this: ThisHost) -> str:
         return (
             f"DuplicateNode: nodes/{node} is of boot {published.boot}, from before hosts had an identity, and nothing tells "
             f"that this host ({this.identity}) was in that boot. If it was, or is to be {node} from now on: brickwork-node "
-            f"--this-host-is {node}; then brickctl fence {node} --boot {published.boot} --powered-off"
+            f"--this-host-is {node}; then brickctl fence {node} --boot {published.boot} --why … --evidence … --powered-off"
         )
     return (
         f"DuplicateNode: another host is {node} ({other}, boot {published.boot}); this host is {this.identity}. Nothing is "
@@ -119,6 +119,8 @@ def others(look: Look, node: str, volume: str, boot: str, this: ThisHost) -> Oth
             value.host_identity, value.boot, own
         ):
             continue
+        if isinstance(value, AttachmentStatus) and value.phase is AttachmentPhase.RELEASED:
+            continue  # final: to take it away says nothing of that boot
         fence = Key(Family.FENCE, (node, value.boot))
         if is_over(look, fence):
             fences.append(fence)

@@ -359,7 +359,7 @@ class _Existence:
                 return self._note_end("retain"), []
             return None, []
         if not is_noted(self.view, self.record) or self._missed_a_wish():
-            word = "delete" if self.view.deletion_confirmed else last_word(self.view, self.record)
+            word = last_word(self.view, self.record) or ("delete" if self.view.deletion_confirmed else None)
             return (None, [unknown(self.view)]) if word is None else (self._note_end(word), [])
         if self.record.on_delete != "delete":
             return None, []

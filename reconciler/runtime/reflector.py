@@ -183,7 +183,9 @@ class Reflector:
             if self._on_went_back is not None:
                 self._on_went_back(listing.revision, seen)
             return
-        if self._gap:
+        if not self._listeners:
+            self._revision = listing.revision  # only a listener wants every change between two lists
+        elif self._gap:
             self._gap = False
             self._revision = listing.revision
             self._tell(None, listing.revision)

@@ -57,6 +57,11 @@ class Case:
         return bool(claim and holder and granted and (claim.epoch, claim.boot) == (holder.epoch, holder.boot))
 
     @property
+    def fenced(self) -> bool:
+        """The boot that claimed it is stated to be over."""
+        return self.claim is not None and self.claim.boot in self.facts.fenced
+
+    @property
     def of_another_host(self) -> bool:
         """Two hosts bore the name, and the one that uses the volume is not the one that is the node now."""
         record, claim = self.facts.record, self.claim

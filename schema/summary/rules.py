@@ -43,12 +43,14 @@ def _too_few(case: Case) -> Condition | None:
 
 
 def _mismatch(case: Case) -> Condition | None:
+    if case.silent or case.fenced:
+        return None  # what the node said last is not what is waited for
     found = map(case.complains_of, ("IdentityMismatch", "DuplicateIdentity", "LinkTaken"))
     return next((each for each in found if each is not None), None)
 
 
 def _no_note(case: Case) -> Condition | None:
-    return case.complains_of("NoteUnreadable")
+    return None if case.silent or case.fenced else case.complains_of("NoteUnreadable")
 
 
 def _drained(case: Case) -> Condition | None:
@@ -84,7 +86,7 @@ RULES: tuple[_Rule, ...] = (
     _Rule(lambda c: c.busy, State.BLOCKED, "DeviceBusy", "the device is in use", _ON, _busy),
     _Rule(lambda c: _mismatch(c) is not None, State.FAILED, "IdentityMismatch", "wrong device", _OPS, _mismatch),
     _Rule(
-        lambda c: c.claim is not None and c.claim.boot in c.facts.fenced,
+        lambda c: c.fenced and not c.of_another_host,
         State.UNCERTAIN,
         "NodeFenced",
         "boot {boot} of {node} is fenced: it has to come back and drop the device before it is clean",

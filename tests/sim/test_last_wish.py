@@ -173,6 +173,30 @@ def test_a_retained_volume_that_was_wished_for_while_nobody_led(last: str) -> No
     played(story, f"retained {last}")
 
 
+def test_a_wish_that_nobody_saw_is_not_forgotten_while_a_detach_is_under_way() -> None:
+    """What history told is not in the record before V8 is, and the steps of holders come before that."""
+
+    def story(run: Run) -> None:
+        fleet = run.fleet
+        attachment = fleet.keyspace.path(Family.DESIRED_ATTACHMENT, "n1", "v")
+        wish(fleet, DELETE)
+        fleet.by_hand(attachment, b"{}")
+        run.until_settled()
+        wish(fleet, GONE)
+        run.let_pass(10.0)
+        lead(fleet, on=False)
+        wish(fleet, RETAIN)
+        wish(fleet, GONE)
+        fleet.by_hand(attachment, None)
+        run.let_pass(30.0)
+        lead(fleet, on=True)
+        run.let_pass(60.0)
+        assert has_data(fleet)
+        assert phase(fleet) is VolumePhase.RETAINED
+
+    played(story, "detach under way")
+
+
 def test_a_last_wish_that_was_refused_deletes_nothing() -> None:
     """Another size, or what can't be read: what it asks for is not done, and what is noted is not overruled towards deletion."""
 
