@@ -114,8 +114,13 @@ class _Server(ThreadingHTTPServer):
                 self._under_way[request] = time.monotonic() + given_s
         if many >= _THREADS_MAX:  # those who were hung up on are not gone yet
             self.shutdown_request(request)
-        else:
+            return
+        try:
             super().process_request(request, client_address)
+        except BaseException:  # no room for a thread
+            with self._lock:
+                self._under_way.pop(request, None)
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:

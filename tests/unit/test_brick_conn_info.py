@@ -221,3 +221,9 @@ def test_whatever_a_connection_holds_the_answer_is_one_of_ours(data: st.DataObje
         told = ""
         assert "\n" not in str(fit.conn_info["data"].get("name", ""))
     assert told.isprintable()
+
+
+def test_the_name_of_cinder_s_own_nvme_target_is_taken(tmp_path: Path) -> None:
+    """It is made of `target_prefix`, which by default begins with `iqn.`."""
+    given = GOOD["nvmeof"] | {"target_nqn": "nqn.iqn.2010-10.org.openstack:-4cfa2f5e-0b2c-4ac1-9f5b-9c0e1f2a3b4c"}
+    assert checked(target("nvmeof", given), node(tmp_path)).volume == "v"

@@ -169,6 +169,15 @@ def test_a_fibre_channel_volume_is_found_by_port_and_lun(host: FakeHost) -> None
     assert locate.devices(host.roots, "fibre_channel", data) == ["sda"]
 
 
+def test_a_fabric_that_came_back_is_no_other_address(host: FakeHost) -> None:
+    """The driver told the ports that were up at the attach. What has the volume's LUN behind another port may be a path of it."""
+    host.fc_lun("1:0:0", "500a098280feeba5", 2, "sda")
+    host.fc_lun("2:0:0", "500a098290feeba5", 2, "sdb")
+    host.fc_lun("2:0:0", "500a098290feeba5", 3, "sdc")
+    data = {"target_wwn": ["500a098280feeba5"], "target_lun": 2}
+    assert locate.elsewhere(host.roots, "fibre_channel", data, ["sda", "sdb", "sdc"]) == {"sdc"}
+
+
 def test_an_nvme_volume_is_found_by_uuid_among_those_of_its_subsystem(host: FakeHost) -> None:
     uuids = ["4cfa2f5e-0b2c-4ac1-9f5b-9c0e1f2a3b4c", "5cfa2f5e-0b2c-4ac1-9f5b-9c0e1f2a3b4c"]
     for index, uuid in enumerate(uuids):

@@ -67,7 +67,9 @@ _IQN = re.compile(
     r"(?:iqn\.\d{4}-\d{2}[.:][a-z0-9][a-z0-9.:_-]{0,210}|eui\.[0-9a-f]{16}|naa\.[0-9a-f]{16}(?:[0-9a-f]{16})?)",
     re.IGNORECASE,
 )
-_NQN = re.compile(r"nqn\.\d{4}-\d{2}\.[A-Za-z0-9][A-Za-z0-9.:_-]{0,210}")
+_NQN = re.compile(
+    r"nqn\.[A-Za-z0-9][A-Za-z0-9.:_-]{0,218}"
+)  # Cinder's own target has nqn.iqn.2010-10.org.openstack:-UUID
 _WWN = re.compile(r"(?:0x)?[0-9a-f]{16}", re.IGNORECASE)
 _TRANSPORT = re.compile(r"tcp|rdma|RoCEv2|fc", re.IGNORECASE)
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,128}")

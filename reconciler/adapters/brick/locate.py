@@ -45,7 +45,20 @@ def elsewhere(roots: Roots, protocol: str, data: Data, names: Iterable[str]) -> 
     nvme = {
         name for name in asked if _NAMESPACE.fullmatch(name) and sysfs.text(roots.block(name) / "device" / "subsysnqn")
     }
-    return nvme | asked & _addressed_disks(roots)
+    return nvme | (asked & _addressed_disks(roots)) - _through_other_ports(roots, protocol, data)
+
+
+def _through_other_ports(roots: Roots, protocol: str, data: Data) -> set[str]:
+    """Disks with the connection's LUN behind Fibre Channel ports that it does not name: drivers tell those that were up just then."""
+    if protocol != "fibre_channel":
+        return set()
+    folder, luns = roots.sys / "class" / "fc_transport", {_addressed(lun, data) for _, lun in _ports(data)}
+    return {
+        disk
+        for port in sysfs.names(folder)
+        for lun in luns
+        for disk in _disks(folder / port / "device", f"*:*:*:{lun}")
+    }
 
 
 def _addressed_disks(roots: Roots) -> set[str]:

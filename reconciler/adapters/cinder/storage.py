@@ -68,6 +68,7 @@ def _make(path: Path) -> None:
     try:
         fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
         with open(fd, "w") as file:
+            os.fchmod(fd, 0o644)  # whatever the umask: other controllers read it, perhaps as another user
             file.write(f"{uuid.uuid4()}\n")
             file.flush()
             os.fsync(fd)
