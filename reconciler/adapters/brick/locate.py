@@ -49,7 +49,7 @@ def elsewhere(roots: Roots, protocol: str, data: Data, names: Iterable[str]) -> 
 
 
 def _through_other_ports(roots: Roots, protocol: str, data: Data) -> set[str]:
-    """Disks with the connection's LUN behind Fibre Channel ports that it does not name: drivers tell those that were up just then."""
+    """Disks with the connection's LUN behind Fibre Channel ports that it does not name: drivers tell those that were up then."""
     if protocol != "fibre_channel":
         return set()
     folder, luns = roots.sys / "class" / "fc_transport", {_addressed(lun, data) for _, lun in _ports(data)}
