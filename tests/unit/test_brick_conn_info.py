@@ -110,7 +110,7 @@ def test_a_bad_secret_is_not_shown(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [None, "", "-o vers=4.1,rsize=1048576,hard", "-o nosuid,rw", "-o sec=krb5p,proto=tcp6"]
+    "given", [None, "", "-o vers=4.1,rsize=1048576,hard", "-o nosuid,rw", "-o sec=krb5p,proto=tcp6", "-o sync,nofail"]
 )
 def test_a_share_is_mounted_without_what_a_volume_does_not_need(tmp_path: Path, given: str | None) -> None:
     fit = checked(target("nfs", GOOD["nfs"] | {"options": given}), node(tmp_path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,21 @@ def test_what_the_host_makes_for_itself_between_two_attachments_is_its_own(machi
     machine.record(IQN, "10.0.0.1", "automatic")
     machine.connect(IQN, "10.0.0.1")
     assert machine.says(IQN) == {"10.0.0.1:3260": "automatic"}
+
+
+def test_a_note_that_a_power_cut_left_empty_makes_no_login_the_hosts(machine: Machine) -> None:
+    machine.connect(IQN, "10.0.0.1", crash=True)
+    for note in (machine.settings.state_folder / "logins").iterdir():
+        note.write_text("")
+    machine.restart()
+    machine.connect(IQN, "10.0.0.1")
+    assert machine.says(IQN) == {"10.0.0.1:3260": "manual"}
+
+
+def test_volumes_of_one_target_are_connected_side_by_side(machine: Machine) -> None:
+    """Each notes what the host has there, and none takes another's half-written note."""
+    machine.record(SHARED, "10.0.0.1", "onboot")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(machine.logins.before, [[SHARED]] * 200))
+    machine.connect(SHARED, "10.0.0.1", "10.0.0.2")
+    assert machine.says(SHARED) == {"10.0.0.1:3260": "onboot", "10.0.0.2:3260": "manual"}

@@ -26,7 +26,19 @@ Data = Mapping[str, Any]
 
 ALWAYS = ("nosuid", "nodev", "noexec")
 """A volume is a file on the share, behind a loop device: nothing else there is for this host."""
-_SHARED_OPTIONS = ("rw", "ro", "noatime", "nodiratime", "relatime", "atime", "_netdev", *ALWAYS)
+_SHARED_OPTIONS = (
+    "rw",
+    "ro",
+    "sync",
+    "async",
+    "nofail",
+    "noatime",
+    "nodiratime",
+    "relatime",
+    "atime",
+    "_netdev",
+    *ALWAYS,
+)
 
 
 def _words(*lines: str) -> frozenset[str]:

@@ -9,7 +9,9 @@ has are noted, durably: after a crash, os-brick's could not be told from the hos
 from __future__ import annotations
 
 import json
+import os
 import re
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -43,20 +45,29 @@ class Logins:
     def __init__(self, folder: Path, records: tuple[Path, ...] = RECORDS) -> None:
         self._folder = folder
         self._records = records
+        self._lock = threading.Lock()
+        """Many volumes of one array share one target, and are connected side by side."""
 
     def before(self, iqns: Iterable[str]) -> None:
         """Note what the records of these targets say, before a login changes them. Raises Retryable when that can't be kept."""
         for iqn in set(iqns):
-            now = self._startups(iqn)
-            noted = self._theirs(iqn)
-            theirs = now if noted is None else noted
-            try:
-                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                fresh = self._file(iqn).with_suffix(".new")
-                fresh.write_text(json.dumps({portal: value for portal, value in theirs.items() if portal in now}))
-                fresh.replace(self._file(iqn))
-            except OSError as error:
-                raise Retryable(f"{self._folder} can't be written: {error.strerror}") from error
+            with self._lock:
+                now = self._startups(iqn)
+                noted = self._theirs(iqn)
+                theirs = now if noted is None else noted
+                try:
+                    self._note(iqn, {portal: value for portal, value in theirs.items() if portal in now})
+                except OSError as error:
+                    raise Retryable(f"{self._folder} can't be written: {error.strerror}") from error
+
+    def _note(self, iqn: str, theirs: Mapping[str, str]) -> None:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fresh = self._file(iqn).with_suffix(".new")
+        with fresh.open("w") as file:
+            json.dump(theirs, file)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(self._file(iqn))
 
     def after(self, iqns: Iterable[str]) -> Iterator[Startup]:
         """The records that do not say what they should: as before for the host's own, and manual for ours."""
@@ -69,15 +80,19 @@ class Logins:
     def left(self, iqns: Iterable[str]) -> None:
         """os-brick removes the records with the last logout: what comes after that is the host's own again."""
         for iqn in set(iqns):
-            if not self._startups(iqn):
-                self._file(iqn).unlink(missing_ok=True)
+            with self._lock:
+                if not self._startups(iqn):
+                    self._file(iqn).unlink(missing_ok=True)
 
     def _theirs(self, iqn: str) -> dict[str, str] | None:
+        """None: nothing is noted. A note that can't be read tells of none: a login that is one too few at boot harms least."""
         try:
             noted = json.loads(self._file(iqn).read_text())
-        except (OSError, ValueError):
+        except FileNotFoundError:
             return None
-        return {str(portal): str(value) for portal, value in noted.items()} if isinstance(noted, dict) else None
+        except (OSError, ValueError):
+            return {}
+        return {str(portal): str(value) for portal, value in noted.items()} if isinstance(noted, dict) else {}
 
     def _startups(self, iqn: str) -> dict[str, str]:
         return dict(startups(iqn, self._records))
