@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -194,8 +195,7 @@ class Fleet:
 
     def reboot(self, name: str) -> None:
         """What a reboot does to a stopped node's boot id: the run folder is emptied. Its devices stay, as after R11."""
-        for file in (self.folder / name / "run").glob("*"):
-            file.unlink()
+        shutil.rmtree(self.folder / name / "run", ignore_errors=True)
 
     def end_children(self, name: str) -> None:
         """After a daemon was killed: wait until its workers are gone too."""

@@ -125,7 +125,7 @@ def test_slow_clients_keep_no_page_from_others_and_get_one_deadline(start: Start
     while len(ended) < slow:
         before = time.monotonic()
         assert get(server, "/healthz")[0] == 200
-        assert time.monotonic() - before < 3
+        assert time.monotonic() - before < 5, "it waited for somebody else's time to be over"
         for number, client in enumerate(clients):
             client.settimeout(0.01)
             try:
