@@ -10,9 +10,7 @@ from collections.abc import Callable, Sequence
 
 from reconciler.controllers.keeper import volume_data
 from reconciler.controllers.snapshot import Snapshot, Writer
-from reconciler.controllers.volume_work import Puts
-from reconciler.controllers.volume_work import Work as _Work
-from reconciler.controllers.volume_work import there as _there
+from reconciler.controllers.volume_work import Puts, Work, there
 from reconciler.core.connectors import fit_for_drivers
 from reconciler.core.reading import Memory
 from reconciler.core.steps import Do, Step
@@ -65,7 +63,7 @@ class VolumeSteps:
         self, step: Step, volume: str, snapshot: Snapshot, backend: Backend, guard: Compare, memory: Memory
     ) -> None:
         """Do the step. Raises Conflict when its facts changed, otherwise the store's and the driver's errors."""
-        work = _Work(step, volume, snapshot, self._writer, guard, self._now)
+        work = Work(step, volume, snapshot, self._writer, guard, self._now)
         self._failpoint(f"{step.do.name}:before")
         if step.confirms:
             work.confirm()
@@ -77,7 +75,7 @@ class VolumeSteps:
 
     # --- steps that only write
 
-    def _write(self, work: _Work, memory: Memory) -> None:
+    def _write(self, work: Work, memory: Memory) -> None:
         match work.step.do:
             case Do.RESTORE_HOLDERS:
                 self._restore_holders(work)
@@ -100,7 +98,7 @@ class VolumeSteps:
             case other:
                 raise AssertionError(f"{other} is no step of the controller")
 
-    def _restore_holders(self, work: _Work) -> None:
+    def _restore_holders(self, work: Work) -> None:
         """C0. The mirror has no connectors; the export intents do."""
         grant = work.snapshot.value(work.grant_key, Grant)
         if grant is not None:
@@ -123,15 +121,15 @@ class VolumeSteps:
         )
         work.commit([(work.grant_key, Grant(uid=work.record.uid, holders=holders))])
 
-    def _grant(self, work: _Work) -> None:
+    def _grant(self, work: Work) -> None:
         """C1. The epoch is the revision of the very grant that the transaction replaces: whatever happens, no two
         transactions that succeed can have compared the same one (docs/decisions/0002)."""
         node = work.step.node
         grant = work.grant
         past = [holder.epoch for holder in (*grant.holders, *work.status.holders)]
         epoch = max([work.snapshot.revision(work.grant_key), *(e + 1 for e in past)])
-        wish = _there(work.snapshot.value(Key(Family.DESIRED_ATTACHMENT, (node, work.volume)), AttachmentSpec))
-        record = _there(work.snapshot.value(Key(Family.NODE, (node,)), NodeRecord))
+        wish = there(work.snapshot.value(Key(Family.DESIRED_ATTACHMENT, (node, work.volume)), AttachmentSpec))
+        record = there(work.snapshot.value(Key(Family.NODE, (node,)), NodeRecord))
         connector = fit_for_drivers(node, record.connector)
         holder = Holder(
             node=node,
@@ -146,7 +144,7 @@ class VolumeSteps:
         after = work.record.model_copy(update={"exports": (*work.record.exports, intent)})
         work.commit([*work.lists((*grant.holders, holder)), (work.record_key, after)])
 
-    def _revoke(self, work: _Work) -> None:
+    def _revoke(self, work: Work) -> None:
         """C4: from here on nobody may use it; what conn_info may hold is taken out of the node's sight."""
         puts = work.lists(work.with_phase(HolderPhase.REVOKED))
         connection = work.snapshot.value(work.connection_key, Connection)
@@ -160,7 +158,7 @@ class VolumeSteps:
             puts.append((Key(Family.FENCED, names), statement or unreadable))
         work.commit(puts)
 
-    def _forget(self, work: _Work, memory: Memory) -> None:
+    def _forget(self, work: Work, memory: Memory) -> None:
         """C6. With the last holder both lists say so: `holders: []`."""
         mine = (work.step.node, work.step.epoch)
         rest = tuple(h for h in work.grant.holders if (h.node, h.epoch) != mine)
@@ -171,7 +169,7 @@ class VolumeSteps:
             epochs.discard(work.step.epoch)
         memory.asked_again.pop(work.step.epoch, None)
 
-    def _intend_create(self, work: _Work) -> None:
+    def _intend_create(self, work: Work) -> None:
         """V1: the uid is made and durable before the driver hears it; from here on the holder lists exist."""
         spec, uid = work.spec, self._mint_uid()
         intent = Intent.IMPORT if spec.import_ else Intent.CREATE
@@ -198,14 +196,14 @@ class VolumeSteps:
         )
         work.commit([(work.record_key, record), (work.volume_key, status), (work.grant_key, Grant(uid=uid))])
 
-    def _intend_extend(self, work: _Work, memory: Memory) -> None:
+    def _intend_extend(self, work: Work, memory: Memory) -> None:
         """V3. What the driver refused earlier is asked anew."""
         after = work.record.model_copy(update={"intent": Intent.EXTEND, "target_gib": work.spec.size_gib})
         status = work.in_phase(VolumePhase.EXTENDING)
         work.commit([(work.record_key, after), (work.volume_key, status)])
         memory.refused, memory.refused_gib = "", 0
 
-    def _change_intent(self, work: _Work) -> None:
+    def _change_intent(self, work: Work) -> None:
         """V5, V9, V10, V11. Once spared, the next look asks what the last wish said, as if its end were not noted."""
         record, phase = work.record, VolumePhase.AVAILABLE
         match work.step.do:
@@ -224,7 +222,7 @@ class VolumeSteps:
             puts.append((work.volume_key, work.in_phase(phase)))
         work.commit(puts)
 
-    def _update_volume(self, work: _Work) -> None:
+    def _update_volume(self, work: Work) -> None:
         """V8: follow what the wish says about the volume as a whole, or what its last value said."""
         spec = work.snapshot.value(Key(Family.DESIRED_VOLUME, (work.volume,)), VolumeSpec)
         on_delete = spec.on_delete if spec else work.step.on_delete
@@ -240,7 +238,7 @@ class VolumeSteps:
 
     # --- steps with a driver call
 
-    def _call(self, work: _Work, backend: Backend, memory: Memory) -> None:
+    def _call(self, work: Work, backend: Backend, memory: Memory) -> None:
         match work.step.do:
             case Do.EXPORT:
                 self._export(work, backend, memory)
@@ -259,7 +257,7 @@ class VolumeSteps:
             case other:
                 raise AssertionError(f"{other} makes no driver call")
 
-    def _delete(self, work: _Work, backend: Backend) -> None:
+    def _delete(self, work: Work, backend: Backend) -> None:
         """V6. Some of the backend's other volumes go along: whether they are there tells whether this is their storage."""
         record = work.record
         said = work.snapshot.value(Key(Family.DESIRED_DELETION, (work.volume,)), DeletionSpec)
@@ -268,7 +266,7 @@ class VolumeSteps:
         self._failpoint("DELETE:called")
         work.commit([], (work.record_key, work.grant_key, work.volume_key))
 
-    def _export(self, work: _Work, backend: Backend, memory: Memory) -> None:
+    def _export(self, work: Work, backend: Backend, memory: Memory) -> None:
         """C2, first call. A driver that changed its own data has it saved before it is asked for more."""
         reply = backend.export(volume_data(work.volume, work.record), self._mine(work))
         self._failpoint("EXPORT:called")
@@ -277,7 +275,7 @@ class VolumeSteps:
             work.commit(saved)
         memory.exported.add(work.step.epoch)
 
-    def _connect_export(self, work: _Work, backend: Backend, memory: Memory) -> None:
+    def _connect_export(self, work: Work, backend: Backend, memory: Memory) -> None:
         """C2, second call, and C3: `ready` and the node's connection in one transaction.
 
         C7 writes only what changed: an export that the audit brings back leaves a connection that says the same alone.
@@ -306,7 +304,7 @@ class VolumeSteps:
         work.commit(puts)
         memory.lost.discard(holder.epoch)
 
-    def _terminate(self, work: _Work, backend: Backend, memory: Memory) -> None:
+    def _terminate(self, work: Work, backend: Backend, memory: Memory) -> None:
         """C5, first call: with the connector that the export was made with (S7)."""
         reply = backend.terminate(volume_data(work.volume, work.record), self._mine(work))
         self._failpoint("TERMINATE:called")
@@ -315,14 +313,14 @@ class VolumeSteps:
         if reply.shared:
             memory.unexported.add(work.step.epoch)
 
-    def _unexport(self, work: _Work, backend: Backend, memory: Memory) -> None:
+    def _unexport(self, work: Work, backend: Backend, memory: Memory) -> None:
         """C5, second call: nobody of any phase holds the volume besides the one that is being undone."""
         reply = backend.unexport(volume_data(work.volume, work.record))
         self._failpoint("UNEXPORT:called")
         self._save(work, reply)
         memory.unexported.add(work.step.epoch)
 
-    def _create(self, work: _Work, backend: Backend) -> None:
+    def _create(self, work: Work, backend: Backend) -> None:
         """V2, for a new volume and for one that is taken over."""
         record = work.record
         data = volume_data(work.volume, record)
@@ -331,25 +329,25 @@ class VolumeSteps:
         self._failpoint("CREATE:called")
         self._available(work, reply)
 
-    def _extend(self, work: _Work, backend: Backend) -> None:
+    def _extend(self, work: Work, backend: Backend) -> None:
         """V4."""
         record = work.record
         reply = backend.extend(volume_data(work.volume, record), record.target_gib or record.size_gib)
         self._failpoint("EXTEND:called")
         self._available(work, reply)
 
-    def _available(self, work: _Work, reply: Reply) -> None:
+    def _available(self, work: Work, reply: Reply) -> None:
         """What came, beside what was asked for: arrays make volumes larger."""
         sizes = {"size_gib": reply.size_gib, "asked_gib": work.record.target_gib or work.record.asked_gib}
         changes = {"intent": None, "target_gib": None, "model": dict(reply.model), **sizes}
         status = work.in_phase(VolumePhase.AVAILABLE, **sizes)
         work.commit([(work.record_key, work.record.model_copy(update=changes)), (work.volume_key, status)])
 
-    def _save(self, work: _Work, reply: Reply) -> None:
+    def _save(self, work: Work, reply: Reply) -> None:
         saved = work.record_after(reply)
         if saved:
             work.commit(saved)
 
-    def _mine(self, work: _Work) -> Export:
+    def _mine(self, work: Work) -> Export:
         holder = work.holder
         return Export(holder.node, holder.epoch, holder.mode, holder.connector)
