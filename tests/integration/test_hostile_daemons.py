@@ -90,10 +90,16 @@ def test_a_forged_connection_makes_no_volume_of_a_file_of_the_host(fleet: Fleet)
     forged |= {"identity": None, "size_bytes": None, "size_gib": None}
     fleets.detach(fleet, "n1", "mine")
     fleets.until_gone(fleet, "n1", "mine")
-    fleets.put(fleet, Family.GRANT, "forged", text=json.dumps({"schema": 1, "uid": forged["uid"], "holders": []}))
     forged["boot"] = fleets.value(fleet, Family.NODE, "n1").boot
-    fleets.put(fleet, Family.CONNECTION, "n1", "forged", text=json.dumps(forged))
-    fleets.attach(fleet, "n1", "forged")
+    # A controller would withdraw the forged connection, often before the node has looked at it; and the node itself would,
+    # were it not wished for at the same time.
+    fleet.daemon("ctl").kill()
+    keys = {
+        fleets.KEYSPACE.path(Family.GRANT, "forged"): {"schema": 1, "uid": forged["uid"], "holders": []},
+        fleets.KEYSPACE.path(Family.CONNECTION, "n1", "forged"): forged,
+        fleets.KEYSPACE.path(Family.DESIRED_ATTACHMENT, "n1", "forged"): {},
+    }
+    fleet.store.txn((), [Put(path, json.dumps(value).encode()) for path, value in keys.items()])
 
     def refused() -> bool:
         status = fleets.value(fleet, Family.ATTACHMENT, "n1", "forged")
