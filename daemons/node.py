@@ -42,7 +42,7 @@ CALLS = ("connect", "disconnect", "inspect")
 PROPERTIES_RETRY_S = 5.0
 
 _FOLDERS = (Family.DESIRED_ATTACHMENT, Family.CONNECTION, Family.CLAIM, Family.ATTACHMENT, Family.FENCE)
-"""What a node watches below its own name; besides, `desired/nodes/N` and `nodes/N` (DESIGN 2)."""
+"""What a node watches below its own name; besides, `desired/nodes/N` and `nodes/N`."""
 
 _log = structlog.get_logger("brickwork")
 

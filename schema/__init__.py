@@ -5,7 +5,7 @@ another distribution of the same name would silently overwrite it, and the daemo
 """
 
 BRICKWORK = "brickwork"
-"""Checked by the daemons at start (DESIGN 6, import names)."""
+"""Checked by the daemons at start."""
 
 SCHEMA_VERSION = 1
 """Written into every value. A value with a newer one is left alone and reported."""

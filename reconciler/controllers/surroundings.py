@@ -21,7 +21,7 @@ BY_IDENTIFIER = "identifier"
 """Cache index: `nodes/` keys by `<property>=<value>` of their connector properties."""
 
 IDENTIFIERS = ("initiator", "nqn", "nvme_hostid", "uuid", "wwpns")
-"""Connector properties that some protocol needs to be unique among nodes (DESIGN 3, step 2)."""
+"""Connector properties that some protocol needs to be unique among nodes (A17)."""
 
 
 def volume_of(keyspace: Keyspace, path: str) -> tuple[str, ...]:

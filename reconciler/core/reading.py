@@ -250,7 +250,7 @@ def attachment_view(
     this: ThisHost | None = None,
     told: str | None = None,
 ) -> AttachmentView:
-    """Everything the node knows of one volume. Reads only what a node may read (DESIGN 2).
+    """Everything the node knows of one volume. Reads only what a node may read (A48).
 
     Args:
         noted: uid, epoch, boot.

@@ -2,7 +2,7 @@
 
 A step names the facts it relies on as keys. `confirms` are compared, as the planner saw them, by a read-only transaction right
 before the external call (there is none where `confirms` is empty); `commits` by the transaction that writes the result. That is
-all there is of safety between a lagging view and the world: RELIABILITY S2, S4, S9.
+all there is of safety between a lagging view and the world: S2, S4 and S9 of docs/BEHAVIOUR.md.
 """
 
 from __future__ import annotations

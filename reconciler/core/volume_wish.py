@@ -21,7 +21,7 @@ data it would keep anyhow: reading history costs the store as much as happened i
 
 
 def refusal(view: VolumeView, record: RecordView, spec: SpecView | Bad) -> Saying | None:
-    """A wish that this volume can't become. Nothing happens then (DESIGN 2): nobody is granted it either."""
+    """A wish that this volume can't become. Nothing happens then (A1): nobody is granted it either."""
     taken = view.phase == VolumePhase.RETAINED
     if isinstance(spec, Bad):
         return Saying("", Aspect.ACCEPTED, "Malformed", f"{spec.fault}; the volume stays as it is", "user")

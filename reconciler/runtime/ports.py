@@ -279,7 +279,7 @@ class BackendInfo:
     `capabilities`: plain JSON; keys we use: ``multiattach``, ``manage_existing``, ``extend``, ``extend_online`` (while somebody
     holds the volume), ``list_exports``, ``cuts_access`` (bool). The last: a host that still has the device can't write any more
     once `terminate` returned.
-    `identifiers`: connector properties that must be unique among nodes for this protocol (DESIGN 3, step 2).
+    `identifiers`: connector properties that must be unique among nodes for this protocol (A17).
     """
 
     driver: str

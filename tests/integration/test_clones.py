@@ -199,7 +199,7 @@ def test_a_copied_state_folder_stops_its_daemon(pair: Pair) -> None:
 
 
 def test_a_person_moves_the_node_to_another_host(pair: Pair) -> None:
-    """H3: the word alone moves nothing. With the former host's boot stated to be over it does, and what that claimed is released
+    """The word alone moves nothing. With the former host's boot stated to be over it does, and what that claimed is released
     by the new one. The former host, back again, drops its device and is silent."""
     fleet = pair.fleet
     pair.start_clone()

@@ -216,7 +216,7 @@ def test_a_hanging_driver_call_is_killed_and_delays_nobody_else(fleet: Fleet) ->
 
 
 def test_a_volume_follows_its_wish(fleet: Fleet) -> None:
-    """Extended while detached; retained and taken back; deleted with its data only where the wish said so (DESIGN 2)."""
+    """Extended while detached; retained and taken back; deleted with its data only where the wish said so."""
     fleets.wish_volume(fleet, "life")
     wait_until("made", lambda: getattr(fleets.value(fleet, Family.VOLUME, "life"), "phase", "") == "Available")
     uid = fleets.value(fleet, Family.RECORD, "life").uid
@@ -236,7 +236,7 @@ def test_a_volume_follows_its_wish(fleet: Fleet) -> None:
 
 
 def test_what_exists_is_imported_and_never_deleted(fleet: Fleet) -> None:
-    """`import` takes over a file that is there, with its size and content, and retains it whatever is written (DESIGN 2)."""
+    """`import` takes over a file that is there, with its size and content, and retains it whatever is written."""
     (fleet.files / "legacy.img").write_bytes(b"precious".ljust(1 << 20, b"\0") + bytes((1 << 30) - (1 << 20)))
     fleets.put(
         fleet,

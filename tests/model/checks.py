@@ -1,4 +1,4 @@
-"""What must never happen, and what "settled" means. The letters are those of docs/PROTOCOL.md, section 5."""
+"""What must never happen, and what "settled" means. The letters are those of docs/PROTOCOL.md, section 3."""
 
 from __future__ import annotations
 

@@ -62,8 +62,8 @@ FAILS: dict[str, tuple[type[Rules], Load, frozenset[str]]] = {
     "as it was, both fresh": (variants.ByLifeAlone, fresh(), frozenset({CUT})),
     "only the folder's identity is checked, both fresh": (variants.ByFolderAlone, fresh(), frozenset({CUT})),
     "both hosts bear one identity": (variants.OneIdentity, fresh(wishes=1), frozenset({CUT})),
-    "H1 without H2": (variants.SpeaksForAll, fresh(deletions=1), frozenset({TWO_WRITERS, CUT, REVIVED})),
-    "H2 without H1": (variants.PublishesOverOthers, fresh(), frozenset({ENDLESS})),
+    "N speaks for all": (variants.SpeaksForAll, fresh(deletions=1), frozenset({TWO_WRITERS, CUT, REVIVED})),
+    "epochs are of hosts, but all publish": (variants.PublishesOverOthers, fresh(), frozenset({ENDLESS})),
     "a word takes any fence": (
         variants.AnyFence,
         copy(True, partitions=1, statements=1),

@@ -1,4 +1,4 @@
-"""Every rule is needed: with one taken away, the search must find what goes wrong (docs/PROTOCOL.md, section 4).
+"""Every rule is needed: with one taken away, the search must find what goes wrong (docs/PROTOCOL.md, section 3).
 
 A variant that is no longer caught means that the search has become blind, or that the rule may go. `pytest -rP` prints the shortest
 trace to each violation.

@@ -1,4 +1,4 @@
-"""The rules of docs/PROTOCOL.md with one taken away or replaced: its section 4, as subclasses of `Rules`.
+"""The rules of docs/PROTOCOL.md with one taken away or replaced: its section 3, as subclasses of `Rules`.
 
 Each overrides what the planners see, what they answer, or what a transaction writes, and nothing else.
 """

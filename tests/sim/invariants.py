@@ -1,7 +1,8 @@
 """What must hold at every moment of a run, checked at each write to etcd and at each change at an array or a host.
 
-The names (S1, S2 …) are those of docs/SIMULATOR.md. The checker sees everything, also what no daemon can: which grant a device
-was made under, and who is really mapped.
+The names (S1, S2 …) are those of docs/BEHAVIOUR.md, R3 and the like those of docs/PROTOCOL.md; D1: data is deleted by an intent
+only, and under nobody. The checker sees everything, also what no daemon can: which grant a device was made under, and who is
+really mapped.
 """
 
 from __future__ import annotations

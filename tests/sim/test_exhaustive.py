@@ -1,4 +1,4 @@
-"""Each thing that can go wrong, at each point of a short story: it ends as the undisturbed one does (RELIABILITY L2)."""
+"""Each thing that can go wrong, at each point of a short story: it ends as the undisturbed one does (L2)."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ def test_a_question_for_the_last_wish_is_answered_by_name() -> None:
 
 
 def test_imported_data_is_retained_whatever_is_written() -> None:
-    """DESIGN 2: what is imported is retained."""
+    """What is imported is retained."""
     world = World()
     world.volume(spec=b'{"backend": "lvm", "import": {"source-name": "lun-7"}, "on_delete": "delete"}')
     world.terminal = True

@@ -1,4 +1,4 @@
-"""What can't be read is not absent: neither daemon acts on it (DESIGN 2)."""
+"""What can't be read is not absent: neither daemon acts on it (S13)."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def status(boot: str, identity: str | None) -> Keys:
     ],
 )
 def test_who_may_be_the_node(keys: Keys, this: ThisHost, told: str | None, acts: bool) -> None:
-    """H1 and H3. However silent the other host is: that is not asked."""
+    """The host that `nodes/N` names, or a person's word. However silent the other host is: that is not asked."""
     own = ownership(keys.get, "web-1", this, told)
     assert (own.fault == "") == acts, own.fault
     if not acts:
@@ -106,7 +106,7 @@ def test_who_may_be_the_node(keys: Keys, this: ThisHost, told: str | None, acts:
 def test_whose_boots_a_host_speaks_for(
     values: object, boot: str, identity: str | None, fences: Keys, theirs: bool
 ) -> None:
-    """H2: its own, or one that is known to be over; then whoever speaks for it compares the fence."""
+    """Its own, or one that is known to be over; then whoever speaks for it compares the fence."""
     assert callable(values)
     keys: Keys = values(boot, identity) | fences
     found = others(keys.get, *PAIR, "b2", ME)

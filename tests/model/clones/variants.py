@@ -45,14 +45,14 @@ class OneIdentity(WithoutFolder):
 
 
 class SpeaksForAll(WithoutFolder):
-    """H1 without H2: whoever is N speaks for every older boot."""
+    """Only one host is N, but it speaks for every older boot, of whatever host."""
 
     def others(self, look: Look, boot: str, this: ThisHost) -> Others:
         return Others()
 
 
 class PublishesOverOthers(SignOfLifeIsAHint):
-    """H2 without H1."""
+    """Epochs are of hosts, but any host publishes itself as N."""
 
     def ownership(self, look: Look, this: ThisHost, keys: Keys) -> Ownership:
         return Ownership()
