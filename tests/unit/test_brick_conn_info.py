@@ -17,6 +17,7 @@ from reconciler.runtime.ports import PortError, Target, Terminal, Unsupported
 from tests.unit.brick_host import FakeHost
 
 CANARY = "c4nary"
+KEYRING = "[client.x]\nkey = A==\n"
 EVERYTHING = ("iscsi", "iser", "fibre_channel", "nvmeof", "nvme", "rbd", "nfs", "glusterfs", "quobyte", "local", "gpfs")
 GOOD: dict[str, dict[str, Any]] = {
     "iscsi": {
@@ -26,7 +27,8 @@ GOOD: dict[str, dict[str, Any]] = {
     },
     "fibre_channel": {"target_wwn": ["50060160a0b0c0d0"], "target_lun": 0, "target_luns": [0], "target_wwns": ["50060160A0B0C0D0"]},
     "nvmeof": {
-        "target_nqn": "nqn.2014-08.org.nvmexpress:uuid:1-2", "portals": [["10.0.0.1", 4420, "tcp"]], "vol_uuid": "a-b",
+        "target_nqn": "nqn.2014-08.org.nvmexpress:uuid:1-2", "portals": [["10.0.0.1", 4420, "tcp"]],
+        "vol_uuid": "4cfa2f5e-0b2c-4ac1-9f5b-9c0e1f2a3b4c",
         "target_portal": "10.0.0.1", "target_port": "4420", "transport_type": "rdma",
     },
     "rbd": {
@@ -65,17 +67,27 @@ BAD: list[tuple[str, dict[str, Any] | None]] = [
     ("nvmeof", {"portals": [["10.0.0.1", 4420]]}),
     ("nvmeof", {"portals": [["10.0.0.1", 4420, "--help"]]}),
     ("nvmeof", {"portals": [["-x", 4420, "tcp"]]}),
-    ("nvmeof", {"volume_replicas": [{"target_nqn": "bad"}]}),
+    *[("nvmeof", {"vol_uuid": each}) for each in ("a-b", 5, "0" * 31, ["x"])],
+    ("nvmeof", {"vol_uuid": None, "target_nqn": None, "nqn": None}),
+    ("nvmeof", {"ns_id": "x"}),
     ("nvmeof", {"vol_uuid": "../x"}),
-    *[("rbd", {"name": each}) for each in ("image", "--pool/x", "a/b/c/d", "pool/../x\n", "-p/x")],
+    *[("rbd", {"name": each}) for each in ("image", "--pool/x", "a/b/c", "a/b/c/d", "pool/../x\n", "-p/x")],
     *[("rbd", {field: each}) for field in ("cluster_name", "auth_username") for each in ("../etc", "-c", "", None, "x\n[y]")],
-    *[("rbd", {"keyring": each}) for each in ("", None, "\x00", 5)],
+    *[("rbd", {"keyring": each}) for each in ("", None, "\x00", 5, "[client.x]\n", *(f"{KEYRING}{line}\n" for line in (
+        "log file = /etc/cron.d/x", "[global]", "admin socket = /x", "key = A\\", "keyring=/etc/x",
+    )))],
+    *[("iscsi", {"target_iqns": ["iqn.2010-10.org:x"] * n}) for n in (1, 3, 200)],
+    ("iscsi", {"target_iqn": None, "target_iqns": None}),
+    ("fibre_channel", {"target_wwn": None, "target_wwns": ["5006016000000001"] * 3, "target_luns": [1, 2]}),
+    *[("fibre_channel", {"initiator_target_map": each}) for each in (5, {"x": ["y"]}, {"50060160a0b0c0d0": "x"})],
+    *[("rbd", {field: []}) for field in ("hosts", "ports")],
     ("rbd", {"hosts": ["10.0.0.1\nkeyring = /etc/ceph/admin"]}),
     ("rbd", {"ports": ["6789\nx"]}),
     *[("nfs", {"export": each}) for each in ("/etc", "-o:/x", "nas:etc", "nas:/a\n/b", "nas:/../../etc", "", None, "C:/x y\x07")],
     *[("nfs", {"name": each}) for each in ("../x", "a/b", "-rf", "", None, "a\nb", ".hidden", "..", "x\x1b")],
     *[("nfs", {"options": each}) for each in (
-        "-o bind", "-o vers=4,bind", "-o suid", "-o vers=4 -o bind", "--bind", "-t ext4", "-o loop=/dev/x", "-o context=x",
+        "-o bind", "-o vers=4,bind", "-o suid", "-o vers=4 -o bind", "-o vers=4 nolock -o", "--bind",
+        "-t ext4", "-o loop=/dev/x", "-o context=x",
         "-o exec", "-o vers=4;x", "-o vers=$(x)", ["-o", "bind"], "-o remount", "-o X-mount.mkdir", "-o x-systemd.automount",
         "vers=4", "-o vers=4,dev",
         "-o", "-o ,", "-o uid=0", "-o helper=x", "-o rbind", "-o vers",
@@ -110,14 +122,32 @@ def test_a_bad_secret_is_not_shown(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [None, "", "-o vers=4.1,rsize=1048576,hard", "-o nosuid,rw", "-o sec=krb5p,proto=tcp6", "-o sync,nofail"]
+    "given",
+    [
+        None,
+        "",
+        "-o vers=4.1,rsize=1048576,hard",
+        "-o nosuid,rw",
+        "-o sec=krb5p,proto=tcp6",
+        "-o sync,nofail",
+        "-o defaults",
+        "-o vers=4.1 -o nolock,hard",
+        "-o nosuid,defaults",
+    ],
 )
 def test_a_share_is_mounted_without_what_a_volume_does_not_need(tmp_path: Path, given: str | None) -> None:
     fit = checked(target("nfs", GOOD["nfs"] | {"options": given}), node(tmp_path))
     flag, options = fit.conn_info["data"]["options"].split()
-    wanted = set((given or "").removeprefix("-o ").split(",")) - {""}
+    wanted = set((given or "").removeprefix("-o ").replace(" -o ", ",").split(",")) - {""}
     assert flag == "-o"
     assert set(options.split(",")) == wanted | {"nosuid", "nodev", "noexec"}
+    assert options.endswith("nosuid,nodev,noexec"), "the last word of several holds"
+
+
+def test_a_mount_does_not_go_on_in_the_background(tmp_path: Path) -> None:
+    """It would land when the volume may be detached long since."""
+    fit = checked(target("nfs", GOOD["nfs"] | {"options": "-o bg,hard"}), node(tmp_path))
+    assert fit.conn_info["data"]["options"] == "-o hard,nosuid,nodev,noexec"
 
 
 @pytest.mark.parametrize("protocol", ["local", "gpfs", "", "noop", "NFS ", "vmdk"])
@@ -145,9 +175,10 @@ def test_of_a_file_only_in_the_named_folders(tmp_path: Path) -> None:
         return str(told.value)
 
     checked(target("local", {"device_path": str(folder / "v.img")}), own)
-    checked(target("gpfs", {"device_path": str(folder / "in")}), own)
-    for path in ("/etc/passwd", f"{folder}/../volumes-2/v.img", str(other / "v.img"), str(folder / "out"), "/dev/sda"):
-        assert "local_folders" in refused(path) or path == "/dev/sda"
+    for path in ("/etc/passwd", f"{folder}/../volumes-2/v.img", str(other / "v.img"), "/dev/sda"):
+        assert "local_folders" in refused(path)
+    for link in ("out", "in"):
+        assert "is a link" in refused(str(folder / link))
     for path in (str(folder / "pipe"), str(folder / "sub"), str(folder)):
         assert "is no plain file" in refused(path)
     for odd in ("v.img", "", None, 5, f"{folder}/v.img\n"):
@@ -157,6 +188,35 @@ def test_of_a_file_only_in_the_named_folders(tmp_path: Path) -> None:
         checked(target("local", {"device_path": str(folder / "absent")}), own)
     folder.chmod(0o777)
     assert "everybody may write to it" in refused(str(folder / "v.img"))
+
+
+def test_a_file_is_not_reached_through_a_link_that_could_lead_elsewhere_later(tmp_path: Path) -> None:
+    """The folder of the settings may be a link itself: that one is an administrator's."""
+    folder = tmp_path / "volumes"
+    (folder / "sub").mkdir(mode=0o700, parents=True)
+    folder.chmod(0o700)
+    (folder / "sub" / "v.img").write_bytes(b"")
+    (folder / "there").symlink_to(folder / "sub")
+    (tmp_path / "named").symlink_to(folder)
+    for named in (folder, tmp_path / "named"):
+        own = node(tmp_path, protocols=EVERYTHING, local_folders=(named,))
+        for good in (named, folder):
+            checked(target("local", {"device_path": str(good / "sub" / "v.img")}), own)
+        with pytest.raises(Unsupported, match="goes through a link"):
+            checked(target("local", {"device_path": str(named / "there" / "v.img")}), own)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.parametrize("whose", ["volumes", "volumes/a", "volumes/a/b"])
+def test_no_folder_on_the_way_to_a_file_is_a_users(tmp_path: Path, whose: str) -> None:
+    """Its owner could put another in its place after the look."""
+    folder = tmp_path / "volumes" / "a" / "b"
+    folder.mkdir(parents=True)
+    (folder / "v.img").write_bytes(b"")
+    os.chown(tmp_path / whose, 12345, 12345)
+    own = node(tmp_path, protocols=("local",), local_folders=(tmp_path / "volumes",))
+    with pytest.raises(Unsupported, match="belongs to user 12345"):
+        checked(target("local", {"device_path": str(folder / "v.img")}), own)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")

@@ -30,9 +30,9 @@ def refusing() -> str:
 def test_only_portals_that_answer_are_logged_in_to(listening: str, refusing: str) -> None:
     """A40: os-brick would wait two minutes for the other."""
     lists = {"target_portals": [refusing, listening], "target_iqns": ["a", "b"], "target_luns": [1, 2]}
-    data = {"target_portal": refusing, "x": 1} | lists
+    data = {"x": 1} | lists
     alive = {"target_portals": [listening], "target_iqns": ["b"], "target_luns": [2]}
-    assert Portals().answering("iscsi", data) == {"target_portal": listening, "x": 1} | alive
+    assert Portals().answering("iscsi", data) == {"x": 1} | alive
     assert Portals().answering("iser", data) == data, "RDMA has no TCP port to ask"
     nvme = {"portals": [[*listening.split(":"), "tcp"], [*refusing.split(":"), "tcp"]]}
     assert Portals().answering("nvmeof", nvme) == {"portals": [[*listening.split(":"), "tcp"]]}
@@ -73,11 +73,9 @@ LISTS = {
 
 def test_only_portals_of_the_hosts_storage_networks_are_for_it() -> None:
     """F-B8: an array tells those of all networks that it is in. What is no address can't be told apart."""
-    data = {"target_portal": "10.2.0.5:3260", "target_iqn": "b", "target_lun": 2, "x": 1} | LISTS
-    mine = portals.for_this_host("iscsi", data, NETWORKS)
+    mine = portals.for_this_host("iscsi", {"x": 1} | LISTS, NETWORKS)
     assert mine["target_portals"] == ["10.1.0.5:3260", "[fd00:1::5]:3260", "san.example:3260"]
     assert (mine["target_iqns"], mine["target_luns"], mine["x"]) == (["a", "c", "e"], [1, 3, 5], 1)
-    assert (mine["target_portal"], mine["target_iqn"], mine["target_lun"]) == ("10.1.0.5:3260", "a", 1)
     nvme = {"portals": [["10.2.0.5", 4420, "tcp"], ["10.1.0.5", 4420, "tcp"]]}
     assert portals.for_this_host("nvmeof", nvme, NETWORKS) == {"portals": [["10.1.0.5", 4420, "tcp"]]}
 

@@ -25,7 +25,7 @@ from reconciler.adapters.brick.portals import Network, Portals, for_this_host, r
 from reconciler.adapters.brick.sysfs import Roots
 from reconciler.adapters.brick.usage import Hold, Usage
 from reconciler.adapters.brick.ways import Details, Found
-from reconciler.runtime.ports import Busy, DuplicateIdentity, IdentityMismatch, Retryable, Target, Terminal, Unsupported
+from reconciler.runtime.ports import Busy, DuplicateIdentity, IdentityMismatch, Retryable, Target, Terminal
 
 _BLKROSET = 0x125D
 _NO_DEVICE = "/dev/disk/by-path/none"
@@ -93,7 +93,7 @@ class Block:
             "device_info": {"type": "block", "path": str(self._roots.node(device))},
             "use_multipath": bool(maps),
             "identity": identity.of_device(self._roots, device).main,
-            "addresses": sorted(locate.addresses(protocol, data)),
+            "addresses": sorted(locate.addresses_of(self._roots, protocol, data, every)),
             **details,
         }
         expected = locate.paths_expected(protocol, self._data(target), multipath=complete["use_multipath"])
@@ -156,12 +156,7 @@ class Block:
 
     def bring(self, target: Target) -> Found:
         protocol, data = ways.protocol_of(target), ways.data_of(target)
-        ways.refuse_encrypted(target)
         self._answered.pop(target.volume, None)
-        if data.get("volume_replicas"):
-            raise Unsupported(
-                "volumes that the host mirrors over several NVMe targets are not supported: use an unreplicated volume type"
-            )
         multipath = self._nvme_multipath if protocol in locate.NVME else self._brick.use_multipath()
         found = self._present(target)
         if found is None or not self._complete(target, found, multipath):
@@ -336,14 +331,24 @@ class Block:
     def take_back(self, target: Target) -> None:
         """Without os-brick, which would flush and remove the map: that is the other volume's, and works on without this path."""
         protocol, data = ways.protocol_of(target), ways.data_of(target)
-        for name in locate.devices(self._roots, protocol, data, exact=True):
+        found, others = locate.devices(self._roots, protocol, data, exact=True), self._devices_of_others(target)
+        mine = [name for name in found if name not in others]
+        if found and not mine:
+            return  # it came by a device that was here already
+        for name in mine:
             if name.startswith("sd"):
                 with contextlib.suppress(OSError):
                     (self._roots.block(name) / "device" / "delete").write_text("1\n")
         if protocol != "fibre_channel":  # there is no session that only this volume needed
-            self._brick.disconnect(protocol, data, {"type": "block", "path": _NO_DEVICE}, multipath=False, force=True)
-        if left := locate.devices(self._roots, protocol, data, exact=True):
-            raise Retryable(f"/dev/{left[0]}, which looks like another volume's, did not go away")
+            path = str(self._roots.node(mine[0])) if mine and protocol in locate.NVME else _NO_DEVICE
+            self._brick.disconnect(protocol, data, {"type": "block", "path": path}, multipath=False, force=True)
+        if left := set(locate.devices(self._roots, protocol, data, exact=True)) - others:
+            raise Retryable(f"/dev/{min(left)}, which looks like another volume's, did not go away")
+
+    def _devices_of_others(self, target: Target) -> set[str]:
+        paths_of = (str(details.get("device_info", {}).get("path", _NO_DEVICE)) for details in target.others.values())
+        named = {name for path in paths_of if (name := sysfs.name_of(self._roots, path))}
+        return named | self._neighbours.devices(target.volume)
 
     def _drop_map(self, name: str) -> None:
         """A map whose paths are all gone, which os-brick forgets. The kernel refuses when somebody has it open."""

@@ -8,16 +8,15 @@ attached already stays, and can be detached, whatever its conn_info says now.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from reconciler.adapters.brick import ways
+from reconciler.adapters.brick import connection, grammar, ways
 from reconciler.adapters.brick.settings import LOCAL, ConnectorSettings
 from reconciler.core.modes import ROOT, lets_others_in
 from reconciler.runtime.ports import Target, Terminal, Unsupported
@@ -37,8 +36,14 @@ _SHARED_OPTIONS = (
     "relatime",
     "atime",
     "_netdev",
+    "defaults",
+    "auto",
+    "noauto",
+    "nouser",
     *ALWAYS,
 )
+_IN_TURN = "bg"
+"""A mount that goes on trying after the call has ended could land when nobody knows of it any more."""
 
 
 def _words(*lines: str) -> frozenset[str]:
@@ -61,8 +66,7 @@ _MOUNT_OPTIONS: Mapping[str, frozenset[str]] = {
 }
 _OPTION = re.compile(r"(?P<key>_?[a-z][a-z0-9_-]{0,40})(?:=(?P<value>[A-Za-z0-9][A-Za-z0-9._:/\[\]-]{0,200}))?")
 
-_HOST = r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252})"
-_SERVER = rf"(?:{_HOST}|\[[0-9A-Fa-f:.]{{2,45}}(?:%[A-Za-z0-9.-]{{1,15}})?\])"
+_SERVER = rf"(?:{grammar.HOST}|\[[0-9A-Fa-f:.]{{2,45}}(?:%[A-Za-z0-9.-]{{1,15}})?\])"
 _SHARE_PATH = r"/[^\x00-\x1f\x7f]{0,1000}"
 _EXPORTS: Mapping[str, re.Pattern[str]] = {
     "nfs": re.compile(rf"{_SERVER}:{_SHARE_PATH}"),
@@ -73,8 +77,13 @@ _EXPORTS: Mapping[str, re.Pattern[str]] = {
 }
 _FILE_NAME = re.compile(r"[^-./\x00-\x1f\x7f][^/\x00-\x1f\x7f]{0,254}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
-_IMAGE = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.-]{0,200}(?:/[A-Za-z0-9_.][A-Za-z0-9_.-]{0,200}){1,2}")
-_KEYRING = re.compile(r"[\x20-\x7e\t\n]{1,10000}")
+_IMAGE = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.-]{0,200}/[A-Za-z0-9_.][A-Za-z0-9_.-]{0,200}")
+"""Not in a namespace of the pool: os-brick can't map these."""
+_KEYRING_LINE = re.compile(
+    r"(?:[#;][\x20-\x5b\x5d-\x7e\t]*|\[client\.[A-Za-z0-9._-]{1,100}\]|key[ \t]*=[ \t]*[A-Za-z0-9+/]{1,200}={0,2}"
+    r"|caps[ \t]+[a-z]{3}[ \t]*=[ \t]*\"[\x20\x21\x23-\x5b\x5d-\x7e]{0,1000}\")?"
+)
+"""A user's key, and what it may do. os-brick puts the text into a ceph.conf: other lines would be settings of root's programs."""
 _IQN = re.compile(
     r"(?:iqn\.\d{4}-\d{2}[.:][a-z0-9][a-z0-9.:_-]{0,210}|eui\.[0-9a-f]{16}|naa\.[0-9a-f]{16}(?:[0-9a-f]{16})?)",
     re.IGNORECASE,
@@ -85,8 +94,10 @@ _NQN = re.compile(
 _WWN = re.compile(r"(?:0x)?[0-9a-f]{16}", re.IGNORECASE)
 _TRANSPORT = re.compile(r"tcp|rdma|RoCEv2|fc", re.IGNORECASE)
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,128}")
+_UUID = re.compile(r"[0-9A-Fa-f]{8}-?(?:[0-9A-Fa-f]{4}-?){3}[0-9A-Fa-f]{12}")
+_ADDRESSING = re.compile("SAM|SAM2|SAM3-flat|transparent")
 _CREDENTIAL = re.compile(r"[^\x00-\x1f\x7f]{1,512}")
-_SHOWN_MAX = 80
+_PATH_MAX, _KEYRING_MAX = 4095, 10_000
 
 
 def checked(target: Target, settings: ConnectorSettings) -> Target:
@@ -96,147 +107,230 @@ def checked(target: Target, settings: ConnectorSettings) -> Target:
         Unsupported: something that this node does not do for anybody; names the field.
         Terminal: the file is not there.
     """
-    protocol = ways.protocol_of(target)
+    protocol, data = ways.protocol_of(target), ways.data_of(target)
     if protocol not in settings.protocols:
         raise Unsupported(
-            f"connections of type {_short(protocol)} are not supported on this node: its settings allow protocols: "
+            f"connections of type {grammar.short(protocol)} are not supported on this node: its settings allow protocols: "
             f"{', '.join(settings.protocols) or 'none'}"
         )
-    data = target.conn_info.get("data")
-    if not isinstance(data, Mapping):
-        _refuse("data", data, "must be an object")
+    fit = _follows_the_grammar(target)
     if protocol in LOCAL:
-        _check_local(data, settings.local_folders)
-    elif protocol in _EXPORTS:
-        options = _checked_share(protocol, data)
-        return replace(target, conn_info={**target.conn_info, "data": {**data, "options": options}})
-    else:
-        _CHECKS[protocol](data)
-    return target
+        _check_local(data["device_path"], settings.local_folders)
+    return fit
+
+
+def is_refused(target: Target) -> bool:
+    """Whether no node would connect it, whatever its settings: then it was refused before anything was done for it."""
+    try:
+        _follows_the_grammar(target)
+    except Unsupported:
+        return True
+    return False
+
+
+def _follows_the_grammar(target: Target) -> Target:
+    """The target in its plain form. Raises Unsupported."""
+    protocol, data = ways.protocol_of(target), target.conn_info.get("data")
+    if not isinstance(data, Mapping):
+        grammar.refuse("data", data, "must be an object")
+    check = _CHECKS.get(protocol)
+    if check is None:
+        raise Unsupported(f"connections of type {grammar.short(protocol)} are not supported")
+    ways.refuse_encrypted(target)
+    options = check(protocol, data)
+    fit = connection.plain(target)
+    if options is not None:
+        return replace(fit, conn_info={**fit.conn_info, "data": {**ways.data_of(fit), "options": options}})
+    return fit
 
 
 # --- files -----------------------------------------------------------------------------------------------------------------
 
 
-def _check_local(data: Data, folders: Sequence[Path]) -> None:
-    """A plain file of root's in a folder that the settings name, where nobody else can put another in its place."""
+def _check_local_text(_: str, data: Data) -> None:
     given = data.get("device_path")
-    if not isinstance(given, str) or not given.startswith("/") or not given.isprintable():
-        _refuse("device_path", given, "must be the absolute path of a file")
+    if not isinstance(given, str) or not given.startswith("/") or not given.isprintable() or len(given) > _PATH_MAX:
+        grammar.refuse("device_path", given, "must be the absolute path of a file")
+    _refuse_format(data)
+
+
+def _check_local(given: str, folders: Sequence[Path]) -> None:
+    """A plain file of root's in a folder that the settings name, where nobody else can put another in its place: neither on the
+    way there, nor by a link, which could lead elsewhere once it was looked at."""
     path = Path(given)
-    try:
-        real = path.resolve()
-        inside = any(real.is_relative_to(folder.resolve()) for folder in folders)
-        found, above = (real.stat(), real.parent.stat()) if inside else (None, None)
-    except FileNotFoundError:
-        raise Terminal(f"{_short(given)} does not exist on this host, so it can't be attached here") from None
-    except (OSError, RuntimeError) as error:
-        _refuse("device_path", given, f"can't be looked at: {getattr(error, 'strerror', None) or error}")
-    if found is None or above is None:
+    folder = next((each for named in folders for each in (named, named.resolve()) if path.is_relative_to(each)), None)
+    if folder is None or ".." in path.parts:
         allowed = ", ".join(map(str, folders)) or "none"
-        _refuse("device_path", given, f"lies in no folder of this node's local_folders ({allowed})")
+        grammar.refuse("device_path", given, f"lies in no folder of this node's local_folders ({allowed})")
+    inside = path.parents[: len(path.parents) - len(folder.parents)]
+    try:
+        found = path.lstat()
+        above = [(each, each.stat() if each == folder else each.lstat()) for each in inside]
+    except FileNotFoundError:
+        raise Terminal(f"{grammar.short(given)} does not exist on this host, so it can't be attached here") from None
+    except OSError as error:
+        grammar.refuse("device_path", given, f"can't be looked at: {error.strerror}")
+    for each, status in above:
+        if stat.S_ISLNK(status.st_mode):
+            grammar.refuse("device_path", given, f"goes through a link, {each}: name the file itself")
+        if why := lets_others_in(status.st_mode, status.st_uid, os.geteuid(), itself=True):
+            grammar.refuse("device_path", given, f"lies in {each}: {why}")
+    if stat.S_ISLNK(found.st_mode):
+        grammar.refuse("device_path", given, "is a link: name the file itself")
     if not stat.S_ISREG(found.st_mode):
-        _refuse("device_path", given, "is no plain file")
+        grammar.refuse("device_path", given, "is no plain file")
     if found.st_uid not in (ROOT, os.geteuid()):
-        _refuse("device_path", given, f"belongs to user {found.st_uid}, not to root")
-    if why := lets_others_in(above.st_mode, above.st_uid, os.geteuid(), itself=True):
-        _refuse("device_path", given, f"lies in {real.parent}: {why}")
+        grammar.refuse("device_path", given, f"belongs to user {found.st_uid}, not to root")
 
 
-def _checked_share(protocol: str, data: Data) -> str:
-    """The mount options that hold here."""
-    _text(data, "export", _EXPORTS[protocol], "must be a server's share, as in nas:/volumes")
+def _refuse_format(data: Data) -> None:
+    """Going by what the driver says. The file's beginning is no witness: what a user writes there decides how it looks."""
+    kind = data.get("format") or "raw"
+    if kind != "raw":
+        raise Unsupported(
+            f"the volume is a {grammar.short(kind)} file, of which no block device can be made: only of raw files"
+            " (taking a snapshot is what turns a file into qcow2)"
+        )
+
+
+def _check_share(protocol: str, data: Data) -> str:
+    """Returns the mount options that hold here."""
+    grammar.text(data, "export", _EXPORTS[protocol], "must be a server's share, as in nas:/volumes")
     if "/../" in f"{data['export']}/":
-        _refuse("export", data["export"], "must be a server's share, without '..'")
-    _text(data, "name", _FILE_NAME, "must be a plain file name")
+        grammar.refuse("export", data["export"], "must be a server's share, without '..'")
+    grammar.text(data, "name", _FILE_NAME, "must be a plain file name")
+    _refuse_format(data)
     given = data.get("options") or ""
     words = given.split() if isinstance(given, str) else [given]
-    if words and (len(words) != 2 or words[0] != "-o"):
-        _refuse("options", given, "must be of the form -o name=value,…")
+    if len(words) % 2 or set(words[::2]) - {"-o"}:
+        grammar.refuse("options", given, "must be of the form -o name=value,…")
     kept = []
-    for option in words[1].split(",") if words else ():
+    for option in ",".join(words[1::2]).split(",") if words else ():
         found = _OPTION.fullmatch(option)
         if found is None or found["key"] not in _MOUNT_OPTIONS[protocol]:
-            _refuse("options", option, f"is not among the mount options that a node takes for {protocol}")
-        kept.append(option)
-    return "-o " + ",".join([*kept, *(option for option in ALWAYS if option not in kept)])
+            grammar.refuse("options", option, f"is not among the mount options that a node takes for {protocol}")
+        if option not in (*ALWAYS, _IN_TURN):
+            kept.append(option)
+    return "-o " + ",".join([*kept, *ALWAYS])
 
 
 # --- block -----------------------------------------------------------------------------------------------------------------
 
 
-def _check_iscsi(data: Data) -> None:
-    _several(data, "target_iqn", _IQN, "must be an iSCSI name (iqn.2026-11.org.example:disk)")
-    for portal in _each(data, "target_portal"):
-        if not (isinstance(portal, str) and is_portal(portal)):
-            _refuse("target_portal", portal, "must be address:port")
-    for lun in _each(data, "target_lun"):
-        _check_lun("target_lun", lun)
+def _check_iscsi(protocol: str, data: Data) -> None:
+    grammar.several(data, "target_iqn", _IQN, "must be an iSCSI name (iqn.2026-11.org.example:disk)")
+    for portal in grammar.each(data, "target_portal"):
+        if not (isinstance(portal, str) and grammar.is_portal(portal)):
+            grammar.refuse("target_portal", portal, "must be address:port")
+    for lun in grammar.each(data, "target_lun"):
+        grammar.check_lun("target_lun", lun)
     for name in ("auth_username", "auth_password", "discovery_auth_username", "discovery_auth_password"):
-        _optional(data, name, _CREDENTIAL, "must be one line of text", secret=name.endswith("password"))
-    _optional(data, "auth_method", re.compile("CHAP|None", re.IGNORECASE), "must be CHAP")
-    _optional(data, "discovery_auth_method", re.compile("CHAP|None", re.IGNORECASE), "must be CHAP")
+        grammar.optional(data, name, _CREDENTIAL, "must be one line of text", secret=name.endswith("password"))
+    grammar.optional(data, "auth_method", re.compile("CHAP|None", re.IGNORECASE), "must be CHAP")
+    grammar.optional(data, "discovery_auth_method", re.compile("CHAP|None", re.IGNORECASE), "must be CHAP")
+    grammar.optional(data, "addressing_mode", _ADDRESSING, "must be SAM, SAM2, SAM3-flat or transparent")
+    if not {"target_iqn", "target_iqns"} & _plain_fields(protocol, data):
+        grammar.refuse(
+            "target_iqn",
+            data.get("target_iqn"),
+            "and target_portal must be given, or a list of each, of one length, with the LUNs",
+        )
 
 
-def _check_fibre_channel(data: Data) -> None:
+def _check_fibre_channel(protocol: str, data: Data) -> None:
     for field in ("target_wwn", "target_wwns"):
         given = data.get(field)
-        for wwn in given if isinstance(given, list | tuple) else () if given is None else (given,):
+        wwns = given if isinstance(given, list | tuple) else () if given is None else (given,)
+        grammar.check_list(field, wwns)
+        for wwn in wwns:
             if not (isinstance(wwn, str) and _WWN.fullmatch(wwn)):
-                _refuse(field, wwn, "must be 16 hexadecimal digits")
-    for lun in _each(data, "target_lun"):
-        _check_lun("target_lun", lun)
+                grammar.refuse(field, wwn, "must be 16 hexadecimal digits")
+    for lun in grammar.each(data, "target_lun"):
+        grammar.check_lun("target_lun", lun)
+    grammar.optional(data, "addressing_mode", _ADDRESSING, "must be SAM, SAM2, SAM3-flat or transparent")
+    ports = data.get("initiator_target_map")
+    if ports is not None and not _is_port_map(ports):
+        grammar.refuse("initiator_target_map", ports, "must name ports of the storage for ports of this host")
+    if "target_wwns" not in _plain_fields(protocol, data):
+        grammar.refuse("target_wwn", data.get("target_wwn"), "must be given, with one LUN, or one for each port")
 
 
-def _check_nvme(data: Data) -> None:
+def _is_port_map(value: object) -> bool:
+    found = connection.wwn_map(value)
+    return found is not None and all(_WWN.fullmatch(port) for ours, theirs in found.items() for port in (ours, *theirs))
+
+
+def _check_nvme(protocol: str, data: Data) -> None:
+    if data.get("volume_replicas"):
+        raise Unsupported(
+            "volumes that the host mirrors over several NVMe targets are not supported: use an unreplicated volume type"
+        )
     for field in ("target_nqn", "nqn", "host_nqn"):
-        _optional(data, field, _NQN, "must be an NVMe name (nqn.2026-11.org.example:disk)")
+        grammar.optional(data, field, _NQN, "must be an NVMe name (nqn.2026-11.org.example:disk)")
     _check_nvme_portals(data)
     if data.get("target_portal") is not None:
-        _check_address("target_portal", data["target_portal"], data.get("target_port"))
-    _optional(data, "transport_type", _TRANSPORT, "must be tcp or rdma")
-    for field in ("vol_uuid", "volume_nguid", "alias"):
-        _optional(data, field, _ID, "must be an identifier")
-    replicas = data.get("volume_replicas") or ()
-    if not isinstance(replicas, list | tuple) or not all(isinstance(each, Mapping) for each in replicas):
-        _refuse("volume_replicas", replicas, "must be a list of objects")
-    for replica in replicas:
-        if replica.get("volume_replicas"):
-            _refuse("volume_replicas", replica, "must not have replicas of its own")
-        _check_nvme(replica)
+        grammar.check_address("target_portal", data["target_portal"], data.get("target_port"))
+    grammar.optional(data, "transport_type", _TRANSPORT, "must be tcp or rdma")
+    for field in ("vol_uuid", "volume_nguid"):
+        grammar.optional(data, field, _UUID, "must be a UUID")
+    if data.get("ns_id") is not None:
+        grammar.check_lun("ns_id", data["ns_id"])
+    fields = _plain_fields(protocol, data)
+    if "target_nqn" not in fields:
+        grammar.refuse("target_nqn", data.get("target_nqn"), "must be given, with portals")
+    if not fields & {"vol_uuid", "volume_nguid", "ns_id"}:
+        grammar.refuse(
+            "vol_uuid",
+            data.get("vol_uuid"),
+            "must be given, or a volume_nguid or ns_id: a target may have many volumes",
+        )
 
 
 def _check_nvme_portals(data: Data) -> None:
     portals = data.get("portals") or ()
-    if not isinstance(portals, list | tuple):
-        _refuse("portals", portals, "must be a list")
+    grammar.check_list("portals", portals)
     for portal in portals:
         if not isinstance(portal, list | tuple) or len(portal) != 3:
-            _refuse("portals", portal, "must be [address, port, transport]")
-        _check_address("portals", portal[0], portal[1])
+            grammar.refuse("portals", portal, "must be [address, port, transport]")
+        grammar.check_address("portals", portal[0], portal[1])
         if not (isinstance(portal[2], str) and _TRANSPORT.fullmatch(portal[2])):
-            _refuse("portals", portal[2], "must be tcp or rdma")
+            grammar.refuse("portals", portal[2], "must be tcp or rdma")
 
 
-def _check_rbd(data: Data) -> None:
-    _text(data, "name", _IMAGE, "must be pool/image")
+def _check_rbd(protocol: str, data: Data) -> None:
+    grammar.text(data, "name", _IMAGE, "must be pool/image")
     for field in ("cluster_name", "auth_username"):
-        _text(data, field, _NAME, "must be a name of letters, digits, '.', '_' and '-'")
-    _text(
-        data, "keyring", _KEYRING, "must be given: a keyring of this host is not used for others' wishes", secret=True
-    )
+        grammar.text(data, field, _NAME, "must be a name of letters, digits, '.', '_' and '-'")
+    if not _is_keyring(data.get("keyring")):
+        shown, rule = "(not shown)" if data.get("keyring") else "", "must hold a client's key, and no other lines"
+        grammar.refuse("keyring", shown, f"{rule}: a keyring of this host is not used for others' wishes")
     hosts, ports = data.get("hosts") or (), data.get("ports") or ()
-    if not isinstance(hosts, list | tuple) or not isinstance(ports, list | tuple):
-        _refuse("hosts", hosts, "must be a list of addresses")
+    grammar.check_list("hosts", hosts)
+    grammar.check_list("ports", ports)
     for host in hosts:
         if not (isinstance(host, str) and re.fullmatch(rf"{_SERVER}|[0-9A-Fa-f:.]{{2,45}}", host)):
-            _refuse("hosts", host, "must be an address")
+            grammar.refuse("hosts", host, "must be an address")
     for port in ports:
-        _check_port("ports", port)
-    _optional(data, "secret_uuid", _ID, "must be a UUID", secret=True)
+        grammar.check_port("ports", port)
+    for field in ("hosts", "ports"):
+        if field not in _plain_fields(protocol, data):
+            grammar.refuse(field, data.get(field), "must name a monitor")
 
 
-_CHECKS: Mapping[str, Callable[[Data], None]] = {
+def _is_keyring(text: object) -> bool:
+    if not isinstance(text, str) or len(text) > _KEYRING_MAX:
+        return False
+    lines = [line.strip(" \t") for line in text.split("\n")]
+    return any(line.startswith("key") for line in lines) and all(map(_KEYRING_LINE.fullmatch, lines))
+
+
+def _plain_fields(protocol: str, data: Data) -> set[str]:
+    return set(connection.form(protocol, data))
+
+
+_CHECKS: Mapping[str, Callable[[str, Data], str | None]] = {
+    **dict.fromkeys(_EXPORTS, _check_share),
+    **dict.fromkeys(LOCAL, _check_local_text),
     "iscsi": _check_iscsi,
     "iser": _check_iscsi,
     "fibre_channel": _check_fibre_channel,
@@ -244,80 +338,3 @@ _CHECKS: Mapping[str, Callable[[Data], None]] = {
     "nvme": _check_nvme,
     "rbd": _check_rbd,
 }
-
-
-# --- values ----------------------------------------------------------------------------------------------------------------
-
-
-def is_portal(text: str) -> bool:
-    """`10.0.0.1:3260`, `[fd00::1]:3260`, `san-1:3260`; also with what some drivers append, `,1`."""
-    address, _, port = re.sub(r",\d{1,5}$", "", text).rpartition(":")
-    return is_address(address) and is_port(port)
-
-
-def is_address(text: object) -> bool:
-    """An IP address, in brackets or not, or a host name."""
-    if not isinstance(text, str):
-        return False
-    try:
-        ipaddress.ip_address(text.removeprefix("[").removesuffix("]") if text.startswith("[") else text)
-    except ValueError:
-        return re.fullmatch(_HOST, text) is not None and ":" not in text
-    return True
-
-
-def is_port(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        return False
-    return re.fullmatch(r"\d{1,5}", str(value), re.ASCII) is not None and 0 < int(value) < 1 << 16
-
-
-def _check_address(field: str, address: object, port: object) -> None:
-    if not is_address(address):
-        _refuse(field, address, "must be an address")
-    _check_port(field, port)
-
-
-def _check_port(field: str, port: object) -> None:
-    if not is_port(port):
-        _refuse(field, port, "must be a port")
-
-
-def _check_lun(field: str, lun: object) -> None:
-    good = isinstance(lun, int | str) and not isinstance(lun, bool) and re.fullmatch(r"\d{1,20}", str(lun), re.ASCII)
-    if not good or int(str(lun)) >= 1 << 64:
-        _refuse(field, lun, "must be the number of a logical unit")
-
-
-def _each(data: Data, field: str) -> Sequence[object]:
-    """The values of a field and of its plural."""
-    one, several = data.get(field), data.get(f"{field}s")
-    if several is not None and not isinstance(several, list | tuple):
-        _refuse(f"{field}s", several, "must be a list")
-    return [*(() if one is None else (one,)), *(several or ())]
-
-
-def _several(data: Data, field: str, grammar: re.Pattern[str], rule: str) -> None:
-    for value in _each(data, field):
-        if not (isinstance(value, str) and grammar.fullmatch(value)):
-            _refuse(field, value, rule)
-
-
-def _text(data: Data, field: str, grammar: re.Pattern[str], rule: str, *, secret: bool = False) -> None:
-    value = data.get(field)
-    if not (isinstance(value, str) and grammar.fullmatch(value)):
-        _refuse(field, "(not shown)" if secret and value is not None else value, rule)
-
-
-def _optional(data: Data, field: str, grammar: re.Pattern[str], rule: str, *, secret: bool = False) -> None:
-    if data.get(field) not in (None, ""):
-        _text(data, field, grammar, rule, secret=secret)
-
-
-def _refuse(field: str, value: object, rule: str) -> NoReturn:
-    raise Unsupported(f"the connection's {field} {_short(value)} {rule}; nothing was done")
-
-
-def _short(value: object) -> str:
-    text = repr(value) if isinstance(value, str) else f"({type(value).__name__})" if value is not None else "(none)"
-    return text if len(text) <= _SHOWN_MAX else f"{text[: _SHOWN_MAX - 1]}…"

@@ -50,8 +50,6 @@ class Files:
         return self._found(target, tagged[0], path) if tagged else None
 
     def bring(self, target: Target) -> Found:
-        ways.refuse_encrypted(target)
-        _refuse_format(target)
         read_only = ways.read_only(target)
         with self._share(target) as path:
             if path is None:
@@ -148,10 +146,10 @@ class Files:
         data = ways.data_of(target)
         if not _remote(target):
             return Path(data["device_path"]) if data.get("device_path") else None
-        name = str(data.get("name", ""))
+        name = data.get("name", "")
         if not data.get("export") or not name or Path(name).name != name:
             return None
-        return self._brick.mount_point(str(data["export"])) / name
+        return self._brick.mount_point(str(data["export"])) / str(name)
 
     @contextlib.contextmanager
     def _share(self, target: Target) -> Iterator[Path | None]:
@@ -227,13 +225,3 @@ class Files:
 
 def _remote(target: Target) -> bool:
     return ways.protocol_of(target) in REMOTE_FS
-
-
-def _refuse_format(target: Target) -> None:
-    """Going by what the driver says. The file's beginning is no witness: what a user writes there decides how it looks."""
-    kind = ways.data_of(target).get("format") or "raw"
-    if kind != "raw":
-        raise Unsupported(
-            f"volume {target.volume} is a {kind} file, of which no block device can be made: only of raw files"
-            " (taking a snapshot is what turns a file into qcow2)"
-        )

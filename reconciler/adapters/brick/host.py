@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from reconciler.adapters.brick import block, conn_info, files, inquiry, locate, logins, paths, sysfs, ways
+from reconciler.adapters.brick import block, conn_info, connection, files, inquiry, locate, logins, paths, sysfs, ways
 from reconciler.adapters.brick.block import Block
 from reconciler.adapters.brick.files import Files
 from reconciler.adapters.brick.inquiry import Ask
@@ -103,6 +103,7 @@ class Host:
             return self._noop.inspect(target)
         if _never_begun(target, details):
             return None
+        target = connection.plain(target)
         way = self._way(target)
         found = way.find(target, details)
         if found is not None:
@@ -129,11 +130,12 @@ class Host:
         """The device may be in use: it is verified again, and stays as it is when it does not have its new size yet."""
         if self._noop.takes(target):
             return self._noop.connect(target)
+        given, target = target, connection.plain(target)
         way = self._way(target)
         found = way.find(target, details)
         if found is None:
             raise Retryable(f"no device of volume {target.volume} is on this host")
-        target = conn_info.checked(target, self._settings)
+        target = conn_info.checked(given, self._settings)
         way.extend(target, found)
         with self._no_link_unless_verified(target):
             device = self._device(way, replace(target, size_bytes=None, least_bytes=None), found, connecting=False)
@@ -146,6 +148,7 @@ class Host:
             return self._noop.disconnect(target)
         if _never_begun(target, details):
             return None
+        target = connection.plain(target)
         way = self._way(target)
         if self._neighbours.is_at_its_address(target):
             return self._links.withdraw(target.volume)
@@ -206,7 +209,7 @@ class Host:
         """The device as the port describes it: verified, read-only where it must be, and published (A34)."""
         self._neighbours.check(target, way.identity(target, found))
         seen = way.verify(target, found)
-        self._neighbours.take(target, seen)
+        self._neighbours.take(target, seen, (found.device, *found.members))
         wanted = ways.read_only(target)
         if wanted or connecting:  # what is found read-only later is only told
             self._set_read_only(target, found, wanted)
@@ -262,6 +265,6 @@ class Host:
 
 
 def _never_begun(target: Target, details: Details | None) -> bool:
-    """Its connect was refused before it did anything, for its protocol: so its wish can be taken back. Whatever was connected, by a
-    version that could, has details."""
-    return details is None and ways.protocol_of(target) not in files.PROTOCOLS | locate.PROTOCOLS
+    """Its connect was refused before it did anything, for what its connection is: so nothing at its address is its own, and its
+    wish can be taken back. Whatever was connected, by a version that could, has details."""
+    return details is None and conn_info.is_refused(target)

@@ -24,6 +24,7 @@ _NAMESPACE = re.compile(r"nvme\d+n\d+")
 _FLAT_SPACE = 16384
 
 Data = Mapping[str, Any]
+"""Of a connection in the form of `connection.plain`."""
 
 
 def devices(roots: Roots, protocol: str, data: Data, *, exact: bool = False) -> list[str]:
@@ -75,13 +76,24 @@ def _addressed_disks(roots: Roots) -> set[str]:
 def addresses(protocol: str, data: Data) -> frozenset[str]:
     """Where the connection says that its logical unit is, in a form that can be compared. Empty where that names no single one."""
     if protocol in ISCSI:
-        portals = [_plain(str(each)) for each in data.get("target_portals") or [data.get("target_portal", "")]]
-        names = data.get("target_iqns") or [data.get("target_iqn", "")]
-        luns = data.get("target_luns") or [data.get("target_lun", 0)] * len(portals)
-        return frozenset(f"{portal} {iqn} {lun}" for portal, iqn, lun in zip(portals, names, luns, strict=False))
+        return frozenset(f"{_plain(portal)} {iqn.lower()} {lun}" for portal, iqn, lun in _units(data))
     if protocol == "fibre_channel":
         return frozenset(f"{wwn} {lun}" for wwn, lun in _ports(data))
-    return frozenset()
+    if protocol in NVME:
+        ids = {identity.canonical(str(data[key])) for key in ("vol_uuid", "volume_nguid") if data.get(key)}
+        numbers = {f"number {data['ns_id']}"} if data.get("ns_id") is not None else set()
+        return frozenset(f"{data.get('target_nqn')} {each}" for each in ids or numbers)
+    return frozenset({f"rbd {data['name']}"} if data.get("name") else ())
+
+
+def addresses_of(roots: Roots, protocol: str, data: Data, names: Iterable[str]) -> frozenset[str]:
+    """The same, with what else these devices could be called there: one namespace has a number and several identities."""
+    told = addresses(protocol, data)
+    if protocol not in NVME:
+        return told
+    nqn = data.get("target_nqn")
+    numbers = {f"{nqn} number {number}" for name in names if (number := sysfs.text(roots.block(name) / "nsid"))}
+    return told | numbers | {f"{nqn} {each}" for name in names for each in identity.of_device(roots, name).spellings}
 
 
 def paths_expected(protocol: str, data: Data, multipath: bool) -> int:
@@ -93,15 +105,20 @@ def paths_expected(protocol: str, data: Data, multipath: bool) -> int:
 
 
 def iqns(data: Data) -> list[str]:
-    return list(data.get("target_iqns") or [data["target_iqn"]])
+    return [iqn for _, iqn, _ in _units(data)]
+
+
+def _units(data: Data) -> list[tuple[str, str, Any]]:
+    """Portal, target and LUN of each path that an iSCSI connection names."""
+    if data.get("target_portals"):
+        return list(zip(data["target_portals"], data.get("target_iqns", ()), data.get("target_luns", ()), strict=False))
+    return [(data["target_portal"], data["target_iqn"], data.get("target_lun", 0))] if data.get("target_iqn") else []
 
 
 def portals_without_path(roots: Roots, data: Data) -> list[str]:
     """The portals of an iSCSI connection that no disk of the volume goes through, with a session or without."""
-    portals = data.get("target_portals") or [data["target_portal"]]
-    luns = data.get("target_luns") or [data.get("target_lun", 0)] * len(portals)
     missing = []
-    for portal, iqn, lun in zip(portals, iqns(data), luns, strict=False):
+    for portal, iqn, lun in _units(data):
         sessions = [each for each in _sessions(roots, [iqn]) if _portal_of(each) == _plain(portal)]
         if not any(_disks(session / "device", f"target*/*:*:*:{_addressed(lun, data)}") for session in sessions):
             missing.append(str(portal))
@@ -121,11 +138,9 @@ def _plain(portal: str) -> str:
 
 
 def _iscsi(roots: Roots, data: Data, exact: bool) -> list[str]:
-    targets = iqns(data)
-    luns = data.get("target_luns") or [data.get("target_lun", 0)] * len(targets)
-    portals = {_plain(str(each)) for each in data.get("target_portals") or [data.get("target_portal", "")]}
+    portals = {_plain(portal) for portal, _, _ in _units(data)}
     found = set()
-    for iqn, lun in zip(targets, luns, strict=False):
+    for _, iqn, lun in _units(data):
         for session in _sessions(roots, [iqn]):
             if exact and _portal_of(session) not in {None, *portals}:
                 continue
@@ -150,12 +165,7 @@ def _fibre_channel(roots: Roots, data: Data) -> list[str]:
 
 def _ports(data: Data) -> Iterator[tuple[str, Any]]:
     """The storage's ports of a Fibre Channel connection, and its LUN behind each."""
-    named = data.get("target_wwns") or data.get("target_wwn") or []
-    wwns = [named] if isinstance(named, str) else list(named)
-    luns = data.get("target_luns") or [data.get("target_lun", 0)]
-    luns = luns * len(wwns) if len(luns) == 1 else luns
-    for wwn, lun in zip(wwns, luns, strict=False):
-        yield str(wwn).lower().removeprefix("0x"), lun
+    yield from zip(data.get("target_wwns", ()), data.get("target_luns", ()), strict=False)
 
 
 def _disks(device: Path, pattern: str) -> set[str]:
@@ -172,13 +182,13 @@ def _addressed(lun: Any, data: Data) -> int:
 
 def _nvme(roots: Roots, data: Data) -> list[str]:
     """By UUID or NGUID, where the connection has one: several volumes may share a subsystem, and numbers are used again."""
-    nqn = data.get("target_nqn") or data.get("nqn")
+    nqn = data.get("target_nqn")
     wanted = {identity.canonical(str(data[key])) for key in ("vol_uuid", "volume_nguid") if data.get(key)}
     number = data.get("ns_id")
     found = []
     for name in sysfs.disks(roots):
         folder = roots.block(name)
-        if not _NAMESPACE.fullmatch(name) or sysfs.text(folder / "device" / "subsysnqn") != nqn:
+        if not nqn or not _NAMESPACE.fullmatch(name) or sysfs.text(folder / "device" / "subsysnqn") != nqn:
             continue
         same = (
             bool(wanted & identity.of_device(roots, name).spellings)

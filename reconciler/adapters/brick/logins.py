@@ -14,7 +14,7 @@ import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from reconciler.runtime.ports import Retryable
@@ -118,10 +118,9 @@ def automatic(iqns: Iterable[str], records: tuple[Path, ...] = RECORDS) -> list[
     return [iqn for iqn in sorted(set(iqns)) if AUTOMATIC in dict(startups(iqn, records)).values()]
 
 
-def of(data: Mapping[str, object]) -> list[str]:
+def of(data: Mapping[str, Any]) -> list[str]:
     """The targets that an iSCSI connection names."""
-    named = data.get("target_iqns") or [data.get("target_iqn")]
-    return [str(iqn) for iqn in named if iqn] if isinstance(named, list | tuple) else []
+    return list(data.get("target_iqns") or filter(None, [data.get("target_iqn")]))
 
 
 def _portal(entry: str) -> str:

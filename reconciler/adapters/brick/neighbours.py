@@ -11,7 +11,7 @@ time, the first that was found.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from reconciler.adapters.brick import identity, locate, ways
 from reconciler.adapters.brick.identity import Identity
@@ -25,6 +25,7 @@ class Neighbours:
         self._lock = threading.Lock()
         self._taken: dict[str, str] = {}
         """By volume, in this process."""
+        self._devices: dict[str, frozenset[str]] = {}
 
     def check_promise(self, target: Target) -> None:
         """Before anything is done: by what the connection says. Raises DuplicateIdentity."""
@@ -53,10 +54,11 @@ class Neighbours:
         with self._lock:
             self._refuse(target, seen.spellings, "was not published")
 
-    def take(self, target: Target, seen: Identity) -> None:
-        """The identity is this volume's from now on. Raises DuplicateIdentity when it is another's."""
+    def take(self, target: Target, seen: Identity, devices: Iterable[str]) -> None:
+        """The identity and the devices are this volume's from now on. Raises DuplicateIdentity when the first is another's."""
         with self._lock:
             self._refuse(target, seen.spellings, "was not published")
+            self._devices[target.volume] = frozenset(devices)
             if seen.main:
                 self._taken[target.volume] = seen.main
 
@@ -67,8 +69,14 @@ class Neighbours:
                 (name for name, other in self._others(target) if identity.is_shown(other, seen.spellings)), None
             )
 
+    def devices(self, but: str) -> set[str]:
+        """Those of all other volumes, as far as this process has seen them."""
+        with self._lock:
+            return set().union(*(names for volume, names in self._devices.items() if volume != but))
+
     def forget(self, volume: str) -> None:
         with self._lock:
+            self._devices.pop(volume, None)
             self._taken.pop(volume, None)
 
     def _refuse(self, target: Target, spellings: frozenset[str], outcome: str) -> None:

@@ -22,6 +22,7 @@ _PATIENCE_S = 2.0
 """For one TCP handshake in a storage network: ten lost packets' worth would be longer, and the next connect tries again."""
 _SILENT_S = 10.0
 """So long a portal's silence is believed without asking again: a hundred volumes that miss the same portal ask it once."""
+_AT_ONCE = 32
 _ISCSI_PORT = 3260
 _LISTS = ("target_portals", "target_iqns", "target_luns")
 
@@ -39,12 +40,7 @@ def for_this_host(protocol: str, data: Mapping[str, Any], networks: Sequence[Net
         mine = [_is_mine(_address(str(portal))[0], networks) for portal in data["target_portals"]]
         if not any(mine):
             return dict(data)
-        lists = {key: _pick(data[key], mine) for key in _LISTS if data.get(key)}
-        first = {"target_portal": lists["target_portals"][0]} if "target_portal" in data else {}
-        for key, single in (("target_iqns", "target_iqn"), ("target_luns", "target_lun")):
-            if single in data and lists.get(key):
-                first[single] = lists[key][0]
-        return {**data, **lists, **first}
+        return {**data, **{key: _pick(data[key], mine) for key in _LISTS}}
     if protocol in ("nvmeof", "nvme") and data.get("portals"):
         mine = [_is_mine(str(portal[0]), networks) for portal in data["portals"]]
         return {**data, "portals": _pick(data["portals"], mine)} if any(mine) else dict(data)
@@ -82,9 +78,7 @@ class Portals:
         """The connection with only those portals that answer. Unchanged when all do, none does, or it names but one."""
         if protocol == "iscsi" and len(data.get("target_portals") or ()) > 1:
             alive = self._alive_or_all([_address(portal) for portal in data["target_portals"]])
-            lists = {key: _pick(data[key], alive) for key in _LISTS if data.get(key)}
-            first = {"target_portal": lists["target_portals"][0]} if "target_portal" in data else {}
-            return {**data, **lists, **first}
+            return {**data, **{key: _pick(data[key], alive) for key in _LISTS}}
         if protocol in ("nvmeof", "nvme") and _all_tcp(data.get("portals") or ()):
             alive = self._alive_or_all([(str(portal[0]), int(portal[1])) for portal in data["portals"]])
             return {**data, "portals": _pick(data["portals"], alive)}
@@ -101,7 +95,7 @@ class Portals:
     def _alive(self, addresses: Sequence[Address]) -> list[bool]:
         if not addresses:
             return []
-        with ThreadPoolExecutor(len(addresses)) as pool:
+        with ThreadPoolExecutor(min(len(addresses), _AT_ONCE)) as pool:
             return list(pool.map(self._answers, addresses))
 
     def _answers(self, address: Address) -> bool:
