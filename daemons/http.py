@@ -12,6 +12,7 @@ import json
 import os
 import socket
 import stat
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -138,6 +139,8 @@ class _Server(ThreadingHTTPServer):
                     _hang_up(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
+        if isinstance(sys.exception(), ConnectionError):
+            return  # the client has gone, or was hung up on
         _log.warning("a request for metrics or health failed", exc_info=True)
 
 
