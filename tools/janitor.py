@@ -9,6 +9,7 @@ The janitor has none, and is run as a *file*: it imports next to nothing, so it 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import secrets
@@ -70,7 +71,10 @@ class Janitor:
 
 
 def main() -> int:
-    """Wait for the end of the run; clean up."""
+    """Wait for the end of the run; clean up. `--free FOLDER`: only unmount and detach."""
+    if sys.argv[1:2] == ["--free"]:
+        _free(_opened(sys.argv[2:]))
+        return 0
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     told = b""
@@ -79,14 +83,19 @@ def main() -> int:
             return 0  # it ended before anything was started
         told += chunk
     mark, run, *folders = told.decode().rstrip("\0").split("\0")
-    opened = []
-    for folder in folders:
-        with contextlib.suppress(OSError):  # the run has ended, and somebody removed it
-            opened.append(os.open(folder, os.O_RDONLY | os.O_DIRECTORY))
+    opened = _opened(folders)
     if not _ended_in_order(starters := _starters(int(run))):
         _kill(mark, starters, opened)
         _free(opened)
     return 0
+
+
+def _opened(folders: list[str]) -> list[int]:
+    found = []
+    for folder in folders:
+        with contextlib.suppress(OSError):  # the run has ended, and somebody removed it
+            found.append(os.open(folder, os.O_RDONLY | os.O_DIRECTORY))
+    return found
 
 
 def _starters(pid: int) -> list[int]:
@@ -165,15 +174,45 @@ def _free(folders: list[int]) -> None:
     """Unmount and detach, until nothing is left: mounts lie on loop devices, and these on files."""
     for _ in range(10):
         commands = [["umount", "--lazy", point] for point in _mounts(folders)]
-        for file in Path("/sys/block").glob("loop*/loop/backing_file"):
-            with contextlib.suppress(OSError):  # it was detached
-                if file.read_text().startswith(_prefixes(folders)):
-                    commands.append(["losetup", "--detach", f"/dev/{file.parent.parent.name}"])
+        commands += [["losetup", "--detach", device] for device in _loop_devices(folders)]
         if not commands:
             return
         for command in commands:
             subprocess.run(command, check=False, capture_output=True)
         time.sleep(_LOOK_S)
+
+
+def _loop_devices(folders: list[int]) -> list[str]:
+    """On files in these folders. A path of a mount namespace that has gone no longer begins with the folder's (tools/fresh):
+    then by the file itself."""
+    columns = "NAME,BACK-INO,BACK-MAJ:MIN,BACK-FILE"
+    command = ["losetup", "--list", "--json", "--output", columns]
+    listing = subprocess.run(command, check=False, capture_output=True, text=True).stdout
+    found = []
+    for row in json.loads(listing)["loopdevices"] if listing.strip() else []:
+        disk = os.makedev(*map(int, row["back-maj:min"].split(":")))
+        file = (disk, row["back-ino"])
+        if row["back-file"].startswith(_prefixes(folders)) or (
+            not _is(row["back-file"], file) and any(_holds(folder, file) for folder in folders)
+        ):
+            found.append(row["name"])
+    return found
+
+
+def _is(path: str, file: tuple[int, int]) -> bool:
+    with contextlib.suppress(OSError):
+        found = os.stat(path)
+        return (found.st_dev, found.st_ino) == file
+    return False
+
+
+def _holds(folder: int, file: tuple[int, int]) -> bool:
+    """Whether the file is in the folder or below it."""
+    if os.fstat(folder).st_dev != file[0]:
+        return False
+    return any(
+        entry.inode() == file[1] for place, _, _ in os.walk(f"/proc/self/fd/{folder}") for entry in os.scandir(place)
+    )
 
 
 if __name__ == "__main__":

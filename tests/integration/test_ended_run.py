@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import shutil
 import signal
 import subprocess
 import uuid
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration import fleets
 from tools.fleet import wait_until
 
 pytestmark = [pytest.mark.etcd, pytest.mark.root]
@@ -129,3 +132,67 @@ def test_nothing_of_an_ended_demo_lives_on(number: signal.Signals, tmp_path: Pat
 
         wait_until("all of it is gone", lambda: not run.processes(), DEADLINE_S)
         wait_until("so are the loop devices", lambda: not any(map(mounts_and_loops, folders)), DEADLINE_S)
+
+
+DEBOOTSTRAP = """#!/bin/sh
+mkdir -p "$6/proc" && mount -t proc proc "$6/proc" && touch "$HANGING" && sleep 3600
+"""
+MAKE_IN_THERE = """#!/bin/bash
+truncate -s 8M /image && losetup --find /image && : >/hanging && sleep 3600
+"""
+
+
+@pytest.mark.parametrize(("hangs", "whom"), [("make", "fresh"), ("make", "make"), ("debootstrap", "fresh")])
+def test_nothing_of_a_killed_fresh_run_lives_on(
+    hangs: str, whom: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loop device that was made in there has another path when the mounts of there have gone."""
+    tree = tmp_path / "fresh" / "tree"
+    if hangs == "make":
+        bare_tree(tmp_path / "fresh")
+    else:
+        program(tmp_path / "programs" / "debootstrap", DEBOOTSTRAP)
+        monkeypatch.setenv("PATH", f"{tmp_path}/programs:{os.environ['PATH']}")
+    monkeypatch.setenv("BRICKWORK_STATE", str(tmp_path))
+    with made(tmp_path, "fresh", "TEST=test-setup") as run:
+        told = run.hanging if hangs == "debootstrap" else tree / "hanging"
+        wait_until("it hangs", told.exists, DEADLINE_S)
+        image = (tree / "image").stat().st_ino if hangs == "make" else None
+        assert left_of_fresh(tmp_path, image)
+        fresh = min(pid for pid, line in run.processes().items() if "tools/fresh" in line and "make" not in line)
+
+        os.kill({"fresh": fresh, "make": run.make.pid}[whom], signal.SIGKILL)
+
+        wait_until("all of it is gone", lambda: not run.processes(), DEADLINE_S)
+        wait_until("mounts and loop devices are gone", lambda: not left_of_fresh(tmp_path, image), DEADLINE_S)
+
+
+def program(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+def bare_tree(state: Path) -> None:
+    """As debootstrap would have made it, in the eyes of tools/fresh; with no more in it than hangs."""
+    bare = state / "bare"
+    programs = ["/bin/bash", "/usr/bin/env", "/usr/bin/sleep", "/usr/bin/truncate", "/sbin/losetup"]
+    libraries = re.findall(
+        r"/\S+", subprocess.run(["ldd", *programs], capture_output=True, text=True, check=True).stdout
+    )
+    for file in {*programs, *(name for name in libraries if not name.endswith(":"))}:
+        (bare / file[1:]).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, bare / file[1:])
+    for folder in ("dev", "sys", "proc", "root", "tmp", "etc/apt/apt.conf.d", "var/cache/apt/archives"):
+        (bare / folder).mkdir(parents=True, exist_ok=True)
+    program(bare / "usr" / "bin" / "make", MAKE_IN_THERE)
+    words = dict(re.findall(r"^(suite|included|excluded)=(\S+)", (ROOT / "tools" / "fresh").read_text(), re.MULTILINE))
+    kind = subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True, check=True).stdout.strip()
+    (state / "bare.stamp").write_text(f"{words['suite']} {kind} {words['included']} {words['excluded']}\n")
+
+
+def left_of_fresh(state: Path, image: int | None) -> list[str]:
+    """Mounts below its state folder, and loop devices on the image, whatever path they have."""
+    rows = fleets.run(["losetup", "--list", "--noheadings", "--raw", "--output", "NAME,BACK-INO"]).splitlines()
+    loops = [row for row in rows if image is not None and row.endswith(f" {image}")]
+    return loops + [line for line in Path("/proc/mounts").read_text().splitlines() if f"{state}/" in line]
