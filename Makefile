@@ -1,5 +1,5 @@
 # Everything a developer or CI does, each in one command. The first one on a fresh machine sets up what it needs.
-.PHONY: help setup demo demo-iscsi test test-all test-fast test-setup fresh check e2e e2e-all e2e-long crash chaos bench sim mutants drivers clean
+.PHONY: help setup demo demo-iscsi test test-all test-fast test-setup fuzz fresh check e2e e2e-all e2e-long crash chaos bench sim mutants drivers clean
 .DEFAULT_GOAL := help
 PYTEST := .venv/bin/python -m pytest
 PARALLEL := -n 3 --dist loadfile # for two cores: many tests wait for processes of their own; a file stays on one worker
@@ -33,6 +33,9 @@ test-setup: setup ## the same, and those that call the programs that set-up brin
 
 fresh: ## make demo and make test in a bare Debian 12, from a fresh clone of HEAD (needs root; TEST=test-setup: quicker)
 	@setpriv --pdeathsig TERM tools/fresh demo $(or $(TEST),test)
+
+fuzz: setup ## hostile values: each property test with 30 times as many examples as in make test (TIMES=100)
+	BRICKWORK_FUZZ=$(or $(TIMES),30) $(PYTEST) $(PARALLEL) -m hypothesis tests/unit $(ARGS)
 
 check: setup ## style, types, architecture, documentation
 	.venv/bin/ruff check . && .venv/bin/ruff format --check .

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.adapters.brick.conn_info import checked
 from reconciler.adapters.brick.host import Host
 from reconciler.adapters.brick.settings import ConnectorSettings
 from reconciler.runtime.ports import PortError, Target, Terminal, Unsupported
+from tests.examples import examples
 from tests.unit.brick_host import FakeHost
 
 CANARY = "c4nary"
@@ -262,7 +263,7 @@ anything = st.recursive(
 
 
 @given(st.data())
-@settings(max_examples=250, deadline=None)
+@examples(250)
 def test_whatever_a_connection_holds_the_answer_is_one_of_ours(data: st.DataObject) -> None:
     protocol = data.draw(st.sampled_from(EVERYTHING))
     fields: dict[str, Any] = dict(GOOD.get(protocol, {"device_path": "/x"}))

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.runtime.cache import Cache
 from reconciler.runtime.index import Index
 from reconciler.runtime.ports import Batch, Compare, Delete, Event, Item, Listing, Put, TxnResult
+from tests.examples import examples
 from tests.fakes.clock import VirtualClock
 
 
@@ -384,7 +385,7 @@ class Feeder:
                 self.cache.observe(event.item)
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.lists(steps, max_size=60))
 def test_no_key_ever_goes_back(script: list[tuple[str, dict[str, bool] | int]]) -> None:
     """Watch, lists, our own writes, old answers and doubled events, in any order: each key only moves on in its history,

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from client.documents import parse
@@ -16,6 +16,7 @@ from client.manifests import read
 from client.writing import stored
 from schema.codec import decode
 from schema.models import VolumeSpec
+from tests.examples import examples
 
 PIECES = (
     st.sampled_from(
@@ -38,7 +39,7 @@ def attempt(text: str) -> None:
 
 
 @given(st.lists(PIECES, max_size=25).map("".join))
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_anything_that_looks_like_yaml(text: str) -> None:
     """Broken, odd and hostile YAML."""
     attempt(text)
@@ -51,7 +52,7 @@ def test_anything_that_looks_like_yaml(text: str) -> None:
         "labels": st.dictionaries(st.text(), WEIRD), "cordons": st.dictionaries(st.just("a"), WEIRD), "mode": WEIRD,
     }),
 }))  # fmt: skip
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_anything_in_any_field(document: dict[str, object]) -> None:
     """Right in form, anything in the fields."""
     attempt(yaml.safe_dump(document))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.controllers.surroundings import identifiers_of
 from reconciler.core.connectors import fit_for_drivers
+from tests.examples import examples
 
 OS_BRICKS: dict[str, Any] = {
     "platform": "x86_64", "os_type": "linux", "ip": "fd00::9", "host": "web-1", "multipath": True, "enforce_multipath": False,
@@ -65,7 +66,7 @@ anything = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from([*OS_BRICKS, "x"]) | st.text(max_size=5), anything, max_size=8))
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_whatever_it_is_the_result_is_flat_and_plain(connector: dict[str, Any]) -> None:
     fit = fit_for_drivers("web-1", connector)
     assert set(fit) <= set(OS_BRICKS)

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.controllers.snapshot import stored
@@ -15,6 +15,7 @@ from reconciler.runtime.ports import PortError, TooLarge
 from schema.codec import DEPTH_MAX, MODEL_OF, Malformed, Oversize, Unstorable, decode, decode_family, encode
 from schema.keys import Family, Key, Keyspace, Unparsable
 from schema.models import Condition, Connection, NodeRecord, Record, Stored, VolumeSpec
+from tests.examples import examples
 
 
 def nested(levels: int, opening: str = '{"a":', closing: str = "}") -> str:
@@ -77,7 +78,7 @@ references = st.dictionaries(hostile_text, hostile | deep, min_size=1, max_size=
 
 
 @given(references)
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_what_can_be_read_can_be_written_and_is_the_same_again(reference: dict[str, Any]) -> None:
     data = json.dumps({"backend": "b", "import": reference}).encode()
     found = decode(VolumeSpec, data)
@@ -87,7 +88,7 @@ def test_what_can_be_read_can_be_written_and_is_the_same_again(reference: dict[s
 
 
 @given(references)
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_what_a_driver_gave_is_stored_as_it_is_or_refused(given_model: dict[str, Any]) -> None:
     """Never as something else, and never so that the next reader can't read it."""
     values: list[Stored] = [
@@ -105,7 +106,7 @@ def test_what_a_driver_gave_is_stored_as_it_is_or_refused(given_model: dict[str,
 
 
 @given(st.binary(max_size=200) | hostile.map(lambda value: json.dumps(value).encode()), st.sampled_from(list(MODEL_OF)))
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_no_bytes_make_a_reader_raise(data: bytes, family: Family) -> None:
     found = decode_family(family, data)
     if isinstance(found, Malformed):
@@ -128,7 +129,7 @@ def test_too_large_and_too_odd_are_errors_of_the_port() -> None:
 
 
 @given(st.binary(min_size=1, max_size=40))
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_a_key_that_is_no_text_has_a_place_for_its_answer(name: bytes) -> None:
     keyspace = Keyspace()
     path = keyspace.prefix + "desired/volumes/" + name.decode("utf-8", "surrogateescape")

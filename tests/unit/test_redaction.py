@@ -12,13 +12,14 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from daemons.redaction import is_secret, redact, redact_text
 from schema.codec import decode, encode
 from schema.models import BackendStatus, Condition, Connection
 from schema.secrets import LINE_MAX, KnownSecrets
+from tests.examples import examples
 
 CANARY = "canary-5f3a"
 
@@ -262,7 +263,7 @@ def test_new_ones_are_told_once_and_the_oldest_are_forgotten() -> None:
         st.sampled_from([*NASTY, "'", '"', "}", "{", ",", ":", "=", "***", "x", "@", "token", "…"]), max_size=40
     ).map("".join)
 )
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_what_was_told_stays_as_it_is_when_it_is_read_back(text: str) -> None:
     """Else a condition would differ from itself in etcd, and be written for ever."""
     once = Condition(type="Ready", status="False", reason="R", message=text, since="")
@@ -280,7 +281,7 @@ def test_a_message_is_redacted_where_it_becomes_a_value() -> None:
 
 
 @given(st.text(max_size=300))
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_any_text_can_be_masked(text: str) -> None:
     known = KnownSecrets()
     known.add("canary")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import yaml
+from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from daemons.commandline import settings_from
@@ -17,6 +20,7 @@ from daemons.process import Exit, Refused
 from daemons.settings import SETTINGS_OF, ControllerSettings, FenceAgentSettings, NodeSettings, SettingsError, load
 from reconciler.adapters.brick.settings import ConnectorSettings
 from reconciler.adapters.cinder.backend import BackendSettings
+from tests.examples import examples
 
 CANARY = "canary-5f3a"
 LVM = "cinder.volume.drivers.lvm.LVMVolumeDriver"
@@ -446,3 +450,38 @@ def test_faults_end_with_their_own_exit_code(write: Write, capsys: pytest.Captur
 
 def test_without_check_config_the_settings_are_returned(write: Write) -> None:
     assert settings_from("node", ["--config", str(write("node: web-1"))], {}).node == "web-1"
+
+
+# --- anything at all
+
+ODD = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6) | st.dates() | st.binary(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5) | st.integers(), inner, max_size=3),
+    max_leaves=8,
+)
+NAMES = sorted({name for model in SETTINGS_OF.values() for name in model.model_fields})
+TEXTS = st.lists(
+    st.sampled_from(["etcd: ", "{", "}", "[", "]", "- ", "\n", "  ", "backends:\n  a: ", "driver: x", "&a ", "*a", "<<: ", "!!set ",
+                     "1e999", "---\n", "%YAML 9.9\n", "'", '"', "\t", ": ", "? ", "\x00", "\x85", "\ud7ff"])
+    | st.sampled_from(NAMES) | st.text(max_size=4), max_size=25,
+).map("".join)  # fmt: skip
+FILES = TEXTS.map(str.encode) | st.binary(max_size=60) | st.dictionaries(
+    st.sampled_from(NAMES) | st.text(max_size=4), ODD, max_size=4
+).map(lambda given: yaml.safe_dump(given, allow_unicode=True).encode())  # fmt: skip
+
+
+@hypothesis.given(
+    FILES,
+    st.dictionaries(st.sampled_from([f"BRICKWORK_{name.upper()}" for name in NAMES]), st.text(max_size=8), max_size=2),
+    st.sampled_from(list(SETTINGS_OF)),
+)
+@examples(40)
+def test_whatever_settings_say_the_answer_is_one_of_ours(text: bytes, environ: dict[str, str], kind: Any) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "settings.yaml"
+        path.touch(mode=0o600)
+        path.write_bytes(text)
+        try:
+            load(kind, path, environ)
+        except SettingsError as error:
+            str(error).encode()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import structlog
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from daemons.logs import Format, Logs
@@ -19,6 +19,7 @@ from reconciler.runtime.ports import Put
 from schema.keys import Family
 from schema.models import BackendStatus, Condition
 from schema.shown import shell_word, shown
+from tests.examples import examples
 from tests.unit.client_world import KEYS, World
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\r\u202eevil\u2066\udcff\u200b\x00\x08"
@@ -115,7 +116,7 @@ def test_the_command_that_takes_a_strange_key_away_means_that_key() -> None:
 
 
 @given(st.text(st.characters(codec=None, exclude_categories=())))
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_any_text_is_shown_once_and_for_all(text: str) -> None:
     assert steers(shown(text)) == []
     assert shown(shown(text)) == shown(text)

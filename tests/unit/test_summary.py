@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schema.codec import Malformed
@@ -23,6 +23,7 @@ from schema.models import (
 )
 from schema.summary import AttachmentFacts, State, summarise_attachment
 from schema.summary.rules import RULES
+from tests.examples import examples
 from tests.unit.keys_around import (
     BAD,
     BOOTS,
@@ -398,7 +399,7 @@ SEVEN = ["Accepted", "Exported", "Connected", "Verified", "Ready", "Degraded", "
 
 
 @given(FACTS)
-@settings(max_examples=1500, deadline=None)
+@examples(1500)
 def test_every_combination_has_an_honest_summary(given: AttachmentFacts) -> None:
     """Never an exception, never settled in silence, and Detached or Attached only where the keys show it."""
     told = summarise_attachment(given)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schema.models import (
@@ -27,6 +27,7 @@ from schema.summary import (
     summarise_node,
     summarise_volume,
 )
+from tests.examples import examples
 from tests.unit.keys_around import BAD, DOWN, GENERATION, HOLDER, SINCE, VERDICTS, holder, verdict
 
 SPEC = VolumeSpec(backend="lvm", size_gib=10)
@@ -94,7 +95,7 @@ def volume_facts(**given: Any) -> VolumeFacts:
         verdict=st.none() | VERDICTS | st.just(BAD),
     )
 )
-@settings(max_examples=500, deadline=None)
+@examples(500)
 def test_every_volume_has_an_honest_summary(given: VolumeFacts) -> None:
     """Never an exception; Absent only when nothing is there; what is not settled waits for somebody."""
     told = summarise_volume(given)

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from functools import partial
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.adapters.clock import SystemClock
 from reconciler.runtime.workqueue import WorkQueue
+from tests.examples import examples
 from tests.fakes.clock import Process, VirtualClock, VirtualSignal, shuffled
 
 
@@ -273,7 +274,7 @@ actions = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(actions=actions, workers=st.integers(1, 4), seed=st.integers(0, 10**6))
 def test_nothing_is_lost_and_nothing_is_done_twice_at_once(
     actions: list[tuple[str, str, float]], workers: int, seed: int

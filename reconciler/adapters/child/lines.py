@@ -93,9 +93,15 @@ def _checked(text: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise BadReply(f"no JSON: {type(error).__name__}") from None
     match reply:
-        case {"id": int(), "ok": _} | {"secret": str()}:
+        case {"secret": str()}:
             return dict(reply)
-        case {"id": int(), "error": {"kind": str(kind), "message": str()}} if kind in ERRORS:
+        case {"secret": _}:
+            pass
+        case {"id": int(), "ok": _}:
+            return dict(reply)
+        case {"id": int(), "error": {"kind": str(kind), "message": str(), "holders": list(), "found": str()}} if (
+            kind in ERRORS
+        ):
             return dict(reply)
     raise BadReply("neither a result nor an error that there is")
 
@@ -103,7 +109,7 @@ def _checked(text: bytes) -> dict[str, Any]:
 def to_exception(error: Mapping[str, Any]) -> ports.PortError:
     """The error of a reply."""
     kind = ERRORS[error["kind"]]
-    holders = [str(each) for each in error.get("holders", ())]
     if kind is ports.OtherStorage:
-        return ports.OtherStorage(error["message"], error.get("found", ""))
+        return ports.OtherStorage(error["message"], error["found"])
+    holders = [str(each) for each in error["holders"]]
     return ports.Busy(error["message"], holders) if kind is ports.Busy else kind(error["message"])

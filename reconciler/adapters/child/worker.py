@@ -90,12 +90,12 @@ def _answer(handlers: Handlers, line: bytes, known: KnownSecrets) -> bytes:
 
 
 def _failure(number: int, error: BaseException, known: KnownSecrets) -> bytes:
-    message: dict[str, Any] = {"kind": "Retryable", "message": known.mask(f"{type(error).__name__}: {error}")}
+    message: dict[str, Any] = {"holders": [], "found": ""}
     if isinstance(error, ports.PortError):
         kind = next(kind for kind in type(error).__mro__ if kind.__module__ == ports.__name__)
-        holders = [known.mask(str(holder)) for holder in getattr(error, "holders", ())]
-        message = {"kind": kind.__name__, "message": known.mask(str(error)), "holders": holders}
-        message["found"] = getattr(error, "found", "")
+        message |= {"kind": kind.__name__, "message": known.mask(str(error)), "found": getattr(error, "found", "")}
+        message["holders"] = [known.mask(str(holder)) for holder in getattr(error, "holders", ())]
     else:
+        message |= {"kind": "Retryable", "message": known.mask(f"{type(error).__name__}: {error}")}
         traceback.print_exception(error)
     return json.dumps({"id": number, "error": message}).encode()
