@@ -173,12 +173,17 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
         yield guarded
 
 
-@pytest.mark.parametrize("way", ["role", "password"])
+NODES = ("a", "brickwork-node-a", "Exported (WaitingForNode)")
+CONTROLLERS = ("ctl", "brickwork-controller", "Pending (WaitingForController)")
+
+
 @pytest.mark.parametrize(
-    ("daemon", "user", "words"),
+    ("daemon", "user", "words", "way"),
     [
-        ("a", "brickwork-node-a", "Exported (WaitingForNode)"),
-        ("ctl", "brickwork-controller", "Pending (WaitingForController)"),
+        (*NODES, "role"),
+        (*CONTROLLERS, "password"),
+        pytest.param(*NODES, "password", marks=pytest.mark.long),
+        pytest.param(*CONTROLLERS, "role", marks=pytest.mark.long),
     ],
 )
 def test_credentials_revoked(guarded: Guarded, daemon: str, user: str, words: str, way: str) -> None:

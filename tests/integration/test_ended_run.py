@@ -142,7 +142,10 @@ truncate -s 8M /image && losetup --find /image && : >/hanging && sleep 3600
 """
 
 
-@pytest.mark.parametrize(("hangs", "whom"), [("make", "fresh"), ("make", "make"), ("debootstrap", "fresh")])
+@pytest.mark.parametrize(
+    ("hangs", "whom"),
+    [("make", "fresh"), pytest.param("make", "make", marks=pytest.mark.long), ("debootstrap", "fresh")],
+)
 def test_nothing_of_a_killed_fresh_run_lives_on(
     hangs: str, whom: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,11 +66,12 @@ SLOW = {
     "W=3 STALE=1": Load(Budget(wishes=3, stale=1), lag="one"),
     "attached, W=1 OFF=1 STALE=1": Load(Budget(wishes=1, power=1, stale=1), "attached", lag="one"),
     "attached, PART=1 FENCE=1 STALE=1": Load(Budget(partitions=1, fences=1, stale=1), "attached", lag="one"),
-    "attached, W=1 STALE=1 DRAIN=2": Load(Budget(wishes=1, stale=1, drains=2), "attached", lag="one"),
+    "attached, W=1 STALE=1 DRAIN=1": Load(Budget(wishes=1, stale=1, drains=1), "attached", lag="one"),
     "W=3 DRAIN=3": Load(Budget(wishes=3, drains=3)),
     "W=1 DRAIN=2 OFF=1 DEL=1": Load(Budget(wishes=1, drains=2, power=1, deletions=1)),
     "W=1 DRAIN=2 PART=1 FENCE=1": Load(Budget(wishes=1, drains=2, partitions=1, fences=1)),
-    "DRAIN=1 CORDON=1 OFF=1 STALE=1": Load(Budget(drains=1, cordons=1, power=1, stale=1), "attached", lag="one"),
+    "attached, DRAIN=1 OFF=1 STALE=1": Load(Budget(drains=1, power=1, stale=1), "attached", lag="one"),
+    "attached, DRAIN=1 CORDON=1 STALE=1": Load(Budget(drains=1, cordons=1, stale=1), "attached", lag="one"),
     "wished, PART=1 FENCE=1 BREAK=1 DEL=1": Load(
         Budget(partitions=1, fences=1, breaks=1, deletions=1), "wished", deletions=frozenset({"claim"})
     ),
@@ -80,6 +81,12 @@ SLOW = {
     "declined, DEL=1 STALE=1": Load(Budget(deletions=1, stale=1), "declined", lag="one"),
 }
 """Up to fifteen seconds each."""
+
+LONG = {
+    "attached, W=1 STALE=1 DRAIN=2": Load(Budget(wishes=1, stale=1, drains=2), "attached", lag="one"),
+    "DRAIN=1 CORDON=1 OFF=1 STALE=1": Load(Budget(drains=1, cordons=1, power=1, stale=1), "attached", lag="one"),
+}
+"""A minute or so each. `SLOW` has the same with one move less."""
 
 FULL = {
     "W=3 OFF=2": Load(Budget(wishes=3, power=2)),
@@ -124,6 +131,12 @@ def test_it_holds(load: Load) -> None:
 @pytest.mark.parametrize("load", SLOW.values(), ids=SLOW)
 def test_it_holds_under_more(load: Load) -> None:
     """The same with several kinds of faults at once."""
+    holds(load)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("load", LONG.values(), ids=LONG)
+def test_it_holds_longer(load: Load) -> None:
     holds(load)
 
 
