@@ -257,4 +257,6 @@ def _forms(secret: str) -> Iterator[str]:
     yield quote_plus(secret.encode(errors="replace"))
     yield html.escape(secret)
     yield shlex.quote(secret).strip("'")
-    yield base64.b64encode(secret.encode(errors="replace")).decode().rstrip("=")
+    for before in range(3):  # `me:secret` in base64 holds it at another offset
+        data = b"\0" * before + secret.encode(errors="replace")
+        yield base64.b64encode(data).decode()[(0, 2, 3)[before] : len(data) * 8 // 6]

@@ -5,12 +5,14 @@ What it makes up itself is derived from its option `leak_seed`, so that the test
 
 from __future__ import annotations
 
+import base64
 import logging
 import os
 import subprocess
 import sys
 import threading
 from typing import Any
+from urllib.parse import quote
 
 from cinder.volume import configuration, volume_utils
 from oslo_config import cfg
@@ -22,6 +24,8 @@ OWN: list[cfg.Opt] = [
     cfg.StrOpt("leak_password", secret=True),
     cfg.StrOpt("leak_phrase", secret=True),
     cfg.StrOpt("leak_chap_secret", secret=True),
+    cfg.StrOpt("leak_odd", secret=True),
+    cfg.StrOpt("leak_word", secret=True),
     cfg.StrOpt("leak_url"),
     cfg.StrOpt("leak_mount_options"),
 ]
@@ -53,6 +57,9 @@ class LeakingDriver(NoopDriver):
             LOG.error("running ['tool', '%s'] failed", secret)
             os.write(2, f"from C: {secret}\n".encode())
             subprocess.run(["cat"], input=f"a tool says {secret}\n", text=True, check=True)
+            LOG.warning("GET /login?%s failed", quote(secret))
+            LOG.warning("said %r, and sent %s", [secret], base64.b64encode(secret.encode()).decode())
+            LOG.warning("sent Authorization: Basic %s", base64.b64encode(f"me:{secret}".encode()).decode())
             thread = threading.Thread(target=_raise, args=(secret,))
             thread.start()
             thread.join()

@@ -10,7 +10,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
+import signal
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,8 +28,17 @@ from tools.fleet import VENV, Fleet, wait_until
 pytestmark = [pytest.mark.etcd, pytest.mark.root]
 
 SEED = "c4nary7d1e"
-PASSWORDS = {name: f"{SEED}-{name}" for name in ("option", "phrase's \"$x", "file", "in-url", "in-options", "etcd")}
+ODD = """pä%ss "wör'd & <x> \\n$(y) 雪"""
+PASSWORDS = {
+    name: f"{SEED}-{name}" for name in ("option", "phrase's \"$x", ODD, "file", "in-url", "in-options", "etcd")
+}
+WORD = "volume"
+"""A password that is an ordinary word: it is hidden wherever a driver says it, and nothing else suffers."""
 CLEAR = (Family.CONNECTION, Family.RECORD)
+STORED = ("admin", "chap", "mutual", "auth", "discovery", "ring", "nfs")
+"""Canaries of drivers' data and conn_info, which etcd holds in these families until they are sealed."""
+ENCODED = ("YzRuYXJ5N2Qx", "bmFyeTdk", "NG5hcnk3ZDFl")
+"""The seed in base64, after a multiple of three bytes, one more, two more: the characters that depend on it alone."""
 QUIET = {"log": {"level": "debug", "format": "json"}}
 
 
@@ -63,7 +75,12 @@ def fleet(tmp_path_factory: pytest.TempPathFactory, lines: CommandLines) -> Iter
     assert lines.is_alive()
     folder = tmp_path_factory.mktemp("canaries")
     secrets_file, password_file = folder / "secrets.yaml", folder / "etcd-password"
-    in_file = {"leak_chap_secret": PASSWORDS["file"], "leak_phrase": PASSWORDS["phrase's \"$x"]}
+    in_file = {
+        "leak_chap_secret": PASSWORDS["file"],
+        "leak_phrase": PASSWORDS["phrase's \"$x"],
+        "leak_odd": PASSWORDS[ODD],
+        "leak_word": WORD,
+    }
     for file, text in ((secrets_file, json.dumps(in_file)), (password_file, PASSWORDS["etcd"])):
         file.touch(mode=0o600)
         file.write_text(text)
@@ -103,12 +120,9 @@ def fleet(tmp_path_factory: pytest.TempPathFactory, lines: CommandLines) -> Iter
 
 
 def holding(text: str) -> list[str]:
-    """What holds a canary. The seed itself is an option of the driver, and none."""
-    found = []
-    for line in text.splitlines():
-        if f"{SEED}-" in line:
-            found.append(line[:300])
-    return found
+    """What holds a canary, or the end of one. The seed itself is an option of the driver, and none."""
+    signs = (f"{SEED}-", *ENCODED, "wör'd", "%C3%A4%25ss", "phrase's", "phrase\\'s")
+    return [line[:300] for line in text.splitlines() if any(sign in line for sign in signs)]
 
 
 def test_no_log_holds_a_secret(fleet: Fleet) -> None:
@@ -139,15 +153,48 @@ def test_no_key_but_those_of_two_families_holds_a_secret(fleet: Fleet) -> None:
     assert len(clear) >= 2  # conn_info and the record: until they are sealed
 
 
+def test_no_key_has_ever_held_one_but_those(fleet: Fleet) -> None:
+    """etcd's history has every value there was: a message that was put right later, too."""
+    keyspace, seen, stop = Keyspace(), 0, threading.Event()
+    now = fleet.revision()
+    for batch in fleet.store.watch("/", 0, stop):
+        for event in batch.events:
+            if event.item is not None and getattr(keyspace.parse(event.key), "family", None) not in CLEAR:
+                seen += 1
+                assert holding(event.item.value.decode()) == [], event.key
+        if batch.revision >= now:
+            stop.set()
+            break
+    assert seen > 20
+
+
+def test_etcds_files_hold_none_but_those(fleet: Fleet) -> None:
+    """Its database and its log, where removed values stay: no option of a backend."""
+    held: set[str] = set()
+    files = [path for path in (fleet.etcd.folder / "data").rglob("*") if path.is_file()]
+    for path in files:
+        held |= {found.decode() for found in re.findall(rf"{SEED}-([\w-]+)".encode(), path.read_bytes())}
+    assert {path.suffix for path in files} >= {".wal"}
+    assert held <= {*STORED, "etcd"}, held
+
+
+def test_an_ordinary_word_as_a_password_harms_nothing(fleet: Fleet) -> None:
+    log = (fleet.folder / "ctl" / "log").read_text()
+    assert "printed ***" in log
+    assert f"printed {WORD}" not in log
+    assert '"volume": "v"' in log
+
+
 def test_no_page_holds_a_secret(fleet: Fleet) -> None:
     for daemon in ("ctl", "n1"):
         for path in ("/metrics", "/healthz", "/readyz", "/x"):
             assert holding(fleets.page(fleet, daemon, path)) == []
 
 
-@pytest.mark.parametrize("form", ["table", "wide", "json", "yaml", "name"])
+@pytest.mark.parametrize("form", ["table", "wide", "json", "yaml", "name", "jsonpath=$"])
 def test_brickctl_shows_none_in_any_format(fleet: Fleet, form: str) -> None:
-    for kind in ("volumes", "attachments", "nodes", "backends"):
+    kinds = ("volumes", "attachments", "nodes", "backends") if form == "json" else ("attachments", "backends")
+    for kind in kinds:
         assert holding(fleet.brickctl("get", kind, "-o", form)) == []
     if form == "table":
         for words in (("describe", "volume", "v"), ("describe", "attachment", "n1", "v"), ("explain", "n1", "v")):
@@ -170,9 +217,29 @@ def test_no_file_that_others_can_read_holds_one(fleet: Fleet) -> None:
     assert [path for path in wide if f"{SEED}-".encode() in path.read_bytes()] == []
 
 
+def test_no_temporary_file_is_left_that_holds_one(fleet: Fleet) -> None:
+    began = fleet.folder.stat().st_ctime - 3600
+    for path in Path(tempfile.gettempdir()).iterdir():
+        with contextlib.suppress(OSError):
+            if path.is_file() and path.stat().st_mtime > began:
+                assert SEED.encode() not in path.read_bytes(), path
+
+
+def test_a_crash_tells_none(fleet: Fleet) -> None:
+    """A worker that is aborted in the middle, then the daemon itself: no core, and nothing but `***` in the log."""
+    (worker,) = fleet.workers("ctl")
+    os.kill(worker, signal.SIGABRT)
+    wait_until("it was noticed", lambda: "died of SIGABRT" in (fleet.folder / "ctl" / "log").read_text())
+    fleets.until_ready(fleet, "l")
+    fleet.daemon("ctl").kill(signal.SIGABRT)
+    log = (fleet.folder / "ctl" / "log").read_text()
+    assert holding(log) == []
+    assert [path for folder in (fleet.folder, Path("/"), Path.cwd()) for path in folder.glob("core*")] == []
+
+
 def test_no_command_line_and_no_environment_holds_one(fleet: Fleet, lines: CommandLines) -> None:
     """Last: it has looked all the while. `brickctl` gets etcd's password in its environment, as it is documented."""
-    assert fleet.workers("ctl")
+    assert fleet.folder.is_dir()
     wait_until("many looks", lambda: lines.looks > 50)
     documented = (
         "BRICKWORK_PASSWORD",

@@ -237,6 +237,17 @@ def test_a_known_secret_is_hidden_however_it_is_written() -> None:
         assert "rd" not in known.mask(f"run {text} now").replace("***", ""), text
 
 
+@pytest.mark.parametrize("user", ["", "me:", "her:", "them:"])
+@pytest.mark.parametrize("after", ["", "\n", "@host", ":x:yz"])
+def test_a_known_secret_is_hidden_inside_of_base64(user: str, after: str) -> None:
+    known = KnownSecrets()
+    known.add(CANARY)
+    encoded = base64.b64encode(f"{user}{CANARY}{after}".encode()).decode()
+    left = known.mask(f"sent {encoded} to it")
+    assert "***" in left
+    assert len(left) < len("sent  to it") + len("***") + (len(user) + len(after) + 3) * 4 / 3 + 2
+
+
 def test_the_longest_of_several_goes_first_and_short_words_stay() -> None:
     known = KnownSecrets()
     for secret in ("canary", "canary-long", "on", "", "none", "CHAP"):
