@@ -166,6 +166,7 @@ remote = ours._connector("nfs", {}, False)._remotefsclient
 assert ours.mount_point("server:/export") == Path(remote.get_mount_point("server:/export"))
 for protocol, method in library._CLEAN_UP.items():
     library._disable(ours._connector(protocol, {}, False), method)
+library._method(ours._connector("iscsi", {}, False), "_disconnect_connection")
 """
     subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(__file__).parents[2])
 

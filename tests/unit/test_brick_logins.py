@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import pytest
 
@@ -117,3 +121,125 @@ def test_volumes_of_one_target_are_connected_side_by_side(machine: Machine) -> N
         list(pool.map(machine.logins.before, [[SHARED]] * 200))
     machine.connect(SHARED, "10.0.0.1", "10.0.0.2")
     assert machine.says(SHARED) == {"10.0.0.1:3260": "onboot", "10.0.0.2:3260": "manual"}
+
+
+# --- through os-brick's connector
+
+
+class Connector:
+    """os-brick's hand in the records: a login makes one that says automatic, a logout removes it."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.logging_in: Callable[[], object] = lambda: None
+        self.logged_in: Callable[[], object] = lambda: None
+        self.logouts: list[tuple[str, str]] = []
+
+    def connect_volume(self, data: dict[str, Any]) -> dict[str, Any]:
+        self.logging_in()
+        for portal, iqn in paths_of(data):
+            self.machine.record(iqn, portal.removesuffix(":3260"), "automatic")
+        self.logged_in()
+        return {"path": "/dev/sda"}
+
+    def disconnect_volume(self, data: dict[str, Any], device_info: object, **_: object) -> None:
+        self._disconnect_connection(data, paths_of(data), False, None)
+
+    def _disconnect_connection(self, data: dict[str, Any], sessions: list[tuple[str, str]], *_: object) -> None:
+        for portal, iqn in sessions:
+            self.logouts.append((portal, iqn))
+            shutil.rmtree(self.machine.records / iqn / f"{portal.removesuffix(':3260')},3260,1", ignore_errors=True)
+
+
+def paths_of(data: dict[str, Any]) -> list[tuple[str, str]]:
+    if "target_portals" in data:
+        return list(zip(data["target_portals"], data["target_iqns"], strict=True))
+    return [(data["target_portal"], data["target_iqn"])]
+
+
+def meet(here: Event, go_on: Event) -> None:
+    here.set()
+    assert go_on.wait(60)
+
+
+class Brick(OsBrick):
+    """os-brick with that connector; each call has the one that the test gives."""
+
+    def __init__(self, machine: Machine) -> None:
+        super().__init__(machine.settings, (machine.records,))
+        self.next: list[Connector] = []
+
+    def _connector(self, protocol: str, data: object, multipath: bool) -> Connector:
+        return self.next.pop(0)
+
+    def log_in(self, with_: Connector, data: dict[str, Any], *, multipath: bool = False) -> None:
+        self.next.append(with_)
+        self.connect("iscsi", data, multipath=multipath)
+
+    def log_out(self, with_: Connector, data: dict[str, Any]) -> None:
+        self.next.append(with_)
+        self.disconnect("iscsi", data, {"path": "/dev/sda"}, multipath=False, force=False)
+
+
+ONE = {"target_portal": "10.0.0.1:3260", "target_iqn": SHARED, "target_lun": 1}
+TWO = {"target_portals": ["10.0.0.1:3260", "10.0.0.2:3260"], "target_iqns": [SHARED] * 2, "target_luns": [1, 1]}
+
+
+def test_the_last_logout_between_another_volumes_note_and_its_login_takes_no_note_away(machine: Machine) -> None:
+    """A third volume, which comes just after that login, would take its record for the host's own."""
+    brick, first, second, third = Brick(machine), *(Connector(machine) for _ in range(3))
+    noted, gone, logged_in, looked = (Event() for _ in range(4))
+    brick.log_in(first, ONE)
+    second.logging_in = lambda: meet(noted, gone)
+    second.logged_in = lambda: meet(logged_in, looked)
+    with ThreadPoolExecutor(1) as pool:
+        under_way = pool.submit(brick.log_in, second, ONE)
+        assert noted.wait(60)
+        brick.log_out(first, ONE)
+        gone.set()
+        assert logged_in.wait(60)
+        brick.log_in(third, ONE)
+        looked.set()
+        under_way.result(60)
+    assert machine.says(SHARED) == {"10.0.0.1:3260": "manual"}
+    brick.log_out(third, ONE)
+    machine.record(SHARED, "10.0.0.1", "automatic")
+    brick.log_in(Connector(machine), ONE)
+    assert machine.says(SHARED) == {"10.0.0.1:3260": "automatic"}, "made by the host when nobody was there"
+
+
+def test_a_login_that_fails_leaves_no_record_that_logs_in_at_boot(machine: Machine) -> None:
+    """os-brick's cleaning up is switched off where a device is there already."""
+    failing = Connector(machine)
+
+    def fail() -> None:
+        raise OSError("no device")
+
+    failing.logged_in = fail
+    with pytest.raises(OSError, match="no device"):
+        Brick(machine).log_in(failing, ONE)
+    assert machine.says(SHARED) == {"10.0.0.1:3260": "manual"}
+
+
+@pytest.mark.parametrize("startup", ["automatic", "onboot"])
+def test_the_hosts_own_session_is_not_ended_with_our_volume(machine: Machine, startup: str) -> None:
+    """It may have no disk there just now. Its record stays as well; of the other portal nothing is left."""
+    machine.record(SHARED, "10.0.0.1", startup)
+    brick, connector = Brick(machine), Connector(machine)
+    brick.log_in(connector, TWO)
+    brick.log_out(connector, TWO)
+    assert connector.logouts == [("10.0.0.2:3260", SHARED)]
+    assert machine.says(SHARED) == {"10.0.0.1:3260": startup}
+    machine.record(SHARED, "10.0.0.2", startup)
+    brick.log_in(Connector(machine), TWO)
+    assert machine.says(SHARED) == {"10.0.0.1:3260": startup, "10.0.0.2:3260": startup}
+
+
+def test_targets_that_os_brick_discovers_are_not_logged_in_to_at_boot(machine: Machine) -> None:
+    """With several paths it asks the portal for all targets; open-iscsi's own default may be to log in to each."""
+    host = "iqn.2026-01.example:host"
+    machine.record(host, "10.0.0.1", "automatic")
+    connector = Connector(machine)
+    connector.logged_in = lambda: machine.record(IQN, "10.0.0.1", "automatic")
+    Brick(machine).log_in(connector, ONE, multipath=True)
+    assert (machine.says(IQN), machine.says(host)) == ({"10.0.0.1:3260": "manual"}, {"10.0.0.1:3260": "automatic"})

@@ -41,16 +41,16 @@ def _iscsi(given: Data) -> dict[str, Any]:
     """Either three lists of one length, or one portal of one target; nothing of both when it names no target."""
     login = _fields(given, _text, "auth_method auth_username auth_password addressing_mode")
     login |= _fields(given, _text, "discovery_auth_method discovery_auth_username discovery_auth_password")
-    portal, iqn = _portal(given.get("target_portal")), _text(given.get("target_iqn"))
-    if portals := _list(_portal, given.get("target_portals")):
+    single, iqn = portal(given.get("target_portal")), _text(given.get("target_iqn"))
+    if portals := _list(portal, given.get("target_portals")):
         iqns = _list(_text, given.get("target_iqns")) or [iqn] * len(portals)
         luns = _luns(given, len(portals))
         if None in iqns or not len(portals) == len(iqns) == len(luns):
             return login
         return login | {"target_portals": portals, "target_iqns": iqns, "target_luns": luns}
-    if not portal or not iqn:
+    if not single or not iqn:
         return login
-    return login | {"target_portal": portal, "target_iqn": iqn, "target_lun": _lun(given.get("target_lun")) or 0}
+    return login | {"target_portal": single, "target_iqn": iqn, "target_lun": _lun(given.get("target_lun")) or 0}
 
 
 def _fibre_channel(given: Data) -> dict[str, Any]:
@@ -138,7 +138,7 @@ def _port(value: object) -> int | None:
     return number if number and number < 1 << 16 else None
 
 
-def _portal(value: object) -> str | None:
+def portal(value: object) -> str | None:
     """Without what some drivers append, `,1`: no session has it in its name. An IPv6 address in its shortest form."""
     if not isinstance(value, str):
         return None

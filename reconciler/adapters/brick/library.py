@@ -11,24 +11,26 @@ spared. What was measured of os-brick 7.1.1, and why it is called this way:
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import json
 import logging
 import sys
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from reconciler.adapters.brick import logins, tools
 from reconciler.adapters.brick.logins import Logins
 from reconciler.adapters.brick.settings import ConnectorSettings
-from reconciler.runtime.ports import Terminal
+from reconciler.runtime.ports import PortError, Terminal
 
 _LOG = logging.getLogger(__name__)
 _ROOT_HELPER = ""
 """Never used where the contexts run in this process, but asked for everywhere."""
+ISCSI = {"iscsi", "iser"}
 REMOTE_FS = {"nfs", "glusterfs", "quobyte"}
 """Not vzstorage: its share names hold a password."""
 _TOOLS = {
@@ -87,12 +89,39 @@ class OsBrick:
         if protocol in _TOOLS:
             tools.require(*_TOOLS[protocol])
         extra = {"enforce_multipath": self._settings.enforce_multipath}
-        if protocol in ("iscsi", "iser"):
-            self._logins.before(logins.of(data))
-        connector = self._connector(protocol, data, multipath)
-        if present and protocol in _CLEAN_UP:
-            _disable(connector, _CLEAN_UP[protocol])
-        return _plain(connector.connect_volume({**copy.deepcopy(dict(data)), **extra}))
+        with self._logging_in(protocol, data, multipath):
+            connector = self._connector(protocol, data, multipath)
+            if present and protocol in _CLEAN_UP:
+                _disable(connector, _CLEAN_UP[protocol])
+            self._keep_sessions(connector, protocol, data)
+            return _plain(connector.connect_volume({**copy.deepcopy(dict(data)), **extra}))
+
+    @contextlib.contextmanager
+    def _logging_in(self, protocol: str, data: Mapping[str, Any], multipath: bool) -> Iterator[None]:
+        """Whatever comes of it, no record of ours says afterwards that the host logs in by itself. With several paths and one
+        portal os-brick asks the storage for all its targets, and each gets a record, with open-iscsi's default."""
+        if protocol not in ISCSI:
+            yield
+            return
+        iqns, asks = logins.of(data), multipath and "target_portals" not in data
+        before = self._logins.targets() if asks else set()
+        with self._logins.login(iqns):
+            try:
+                yield
+            finally:
+                found = self._logins.targets() - before if asks else set()
+                with contextlib.suppress(PortError):  # what went wrong before is the reason to tell
+                    self.set_manual_startup({*iqns, *found})
+
+    def _keep_sessions(self, connector: Any, protocol: str, data: Mapping[str, Any]) -> None:
+        """Those of the host's own logins outlive our volumes. Only their disks go."""
+        if protocol in ISCSI and (own := self._logins.own(logins.of(data))):
+            leave = _method(connector, "_disconnect_connection")
+
+            def leave_ours(properties: Any, sessions: Iterable[Any], *rest: Any) -> None:
+                leave(properties, [session for session in sessions if tuple(session) not in own], *rest)
+
+            connector._disconnect_connection = leave_ours
 
     def extend(self, protocol: str, data: Mapping[str, Any], *, multipath: bool) -> None:
         """`extend_volume`: the host looks how big the device is now."""
@@ -108,8 +137,9 @@ class OsBrick:
         `force` goes on when a flush fails, and reports no error: only for a device whose writes can't land, or must not.
         """
         connector = self._connector(protocol, data, multipath)
+        self._keep_sessions(connector, protocol, data)
         connector.disconnect_volume(copy.deepcopy(dict(data)), dict(device_info), force=force, ignore_errors=force)
-        if protocol in ("iscsi", "iser"):
+        if protocol in ISCSI:
             self._logins.left(logins.of(data))
 
     def use_multipath(self) -> bool:
@@ -199,10 +229,16 @@ def _load(lock_path: Path) -> None:
 
 
 def _disable(connector: Any, method: str) -> None:
-    """Let one object's method do nothing. Raises Terminal when this os-brick has none of that name: it would clean up otherwise."""
-    if not callable(getattr(connector, method, None)):
-        raise Terminal(f"this version of os-brick is not supported: {type(connector).__name__} has no {method}")
+    """Let one object's method do nothing."""
+    _method(connector, method)
     setattr(connector, method, lambda *_, **__: None)
+
+
+def _method(connector: Any, name: str) -> Any:
+    """Raises Terminal when this os-brick has none of that name: it would clean up by another one."""
+    if not callable(found := getattr(connector, name, None)):
+        raise Terminal(f"this version of os-brick is not supported: {type(connector).__name__} has no {name}")
+    return found
 
 
 def within_bounds(properties: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,20 +8,24 @@ has are noted, durably: after a crash, os-brick's could not be told from the hos
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from reconciler.adapters.brick import connection
 from reconciler.runtime.ports import Retryable
 
 RECORDS = (Path("/etc/iscsi/nodes"), Path("/var/lib/iscsi/nodes"))
 """Where open-iscsi keeps what it knows of targets: Debian's place until 12, and that of others."""
 MANUAL, AUTOMATIC = "manual", "automatic"
+_BY_ITSELF = {AUTOMATIC, "onboot"}
 _STARTUP = re.compile(r"^node\.startup\s*=\s*(\S+)", re.MULTILINE)
 
 
@@ -47,6 +51,21 @@ class Logins:
         self._records = records
         self._lock = threading.Lock()
         """Many volumes of one array share one target, and are connected side by side."""
+        self._under_way: Counter[str] = Counter()
+
+    @contextlib.contextmanager
+    def login(self, iqns: Iterable[str]) -> Iterator[None]:
+        """Around a login and the mending of its records. Another volume's last logout leaves the note alone meanwhile: whoever came
+        then would take the records that this login makes for the host's."""
+        named = set(iqns)
+        with self._lock:
+            self._under_way.update(named)
+        try:
+            self.before(named)
+            yield
+        finally:
+            with self._lock:
+                self._under_way.subtract(named)
 
     def before(self, iqns: Iterable[str]) -> None:
         """Note what the records of these targets say, before a login changes them. Raises Retryable when that can't be kept."""
@@ -78,11 +97,22 @@ class Logins:
                     yield Startup(iqn, portal, wanted)
 
     def left(self, iqns: Iterable[str]) -> None:
-        """os-brick removes the records with the last logout: what comes after that is the host's own again."""
+        """os-brick removes our records with the last logout: what comes after that is the host's own again."""
         for iqn in set(iqns):
             with self._lock:
-                if not self._startups(iqn):
+                theirs = self._theirs(iqn) or {}
+                ours = {portal for portal, value in self._startups(iqn).items() if theirs.get(portal) != value}
+                if not ours and not self._under_way[iqn]:
                     self._file(iqn).unlink(missing_ok=True)
+
+    def own(self, iqns: Iterable[str]) -> set[tuple[str, str]]:
+        """Portal and target of each login that the host makes for itself: that session is not ours to end."""
+        noted = ((iqn, portal, value) for iqn in set(iqns) for portal, value in (self._theirs(iqn) or {}).items())
+        return {(connection.portal(portal) or portal, iqn) for iqn, portal, value in noted if value in _BY_ITSELF}
+
+    def targets(self) -> set[str]:
+        """All that the host has records of."""
+        return {entry.name for folder in self._records for entry in _entries(folder)}
 
     def _theirs(self, iqn: str) -> dict[str, str] | None:
         """None: nothing is noted. A note that can't be read tells of none: a login that is one too few at boot harms least."""
