@@ -13,7 +13,7 @@ from client.output import age, one_line, print_table
 from client.session import Session
 from schema.codec import Malformed
 from schema.keys import Family, Key
-from schema.models import Condition
+from schema.models import Condition, NodeRecord
 from schema.summary import VolumeSummary
 
 INDENT = "  "
@@ -82,7 +82,7 @@ def _conditions(conditions: Sequence[Condition], now: float) -> None:
 
 
 def _around(reader: Reader, meant: Ref, now: float) -> None:
-    """What else concerns it: who is attached, which boots are fenced."""
+    """What else concerns it: who is attached, which host it is, which boots are fenced."""
     if meant.kind == "node":
         for line in _fences(reader, meant.names[0]):
             click.echo(line)
@@ -106,6 +106,9 @@ def _table(kind: str, rows: list[get.Found], now: float) -> None:
 
 def _fences(reader: Reader, node: str) -> Iterator[str]:
     known = facts.read_node(reader, node)
+    record = known.value(Key(Family.NODE, (node,)), NodeRecord)
+    if isinstance(record, NodeRecord) and record.host_identity:
+        yield f"{INDENT}host:                 {record.host_identity}"
     for boot, statement in facts.fences(known, node):
         if isinstance(statement, Malformed):
             yield f"{INDENT}fenced boot:          {boot}, by a statement that can't be read: {statement}"

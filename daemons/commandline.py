@@ -167,6 +167,7 @@ def _this_host_is(settings: NodeSettings, node: str) -> NoReturn:
     print(
         f"this host ({identity}) is {node} from now on, as soon as the boot of the former host is stated to be over: "
         f"switch that off, and say so (brickctl describe node {node} names its boot): "
-        f"brickctl fence {node} --boot BOOT --why replaced --evidence 'it is switched off' --powered-off"
+        f"brickctl fence {node} --boot BOOT --why replaced --evidence 'it is switched off' --powered-off. "
+        f"Does a fence agent's command know the switch of {node} by that name? Give it this host's"
     )
     raise SystemExit(Exit.OK)

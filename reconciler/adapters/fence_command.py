@@ -109,7 +109,7 @@ class FenceCommand:
     def _started(
         self, target: FenceTarget, told: IO[bytes], out: IO[bytes], errors: IO[bytes]
     ) -> subprocess.Popen[bytes]:
-        own = {"BRICKWORK_NODE": target.node, "BRICKWORK_BOOT": target.boot}
+        own = {"BRICKWORK_NODE": target.node, "BRICKWORK_BOOT": target.boot, "BRICKWORK_HOST": target.host}
         own |= {"BRICKWORK_VOLUMES": " ".join(target.volumes), "BRICKWORK_SILENT_S": f"{target.silent_s:.0f}"}
         try:
             return subprocess.Popen(
@@ -144,7 +144,7 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
 def _told(target: FenceTarget) -> bytes:
     """What the command reads. What the node says of itself is kept apart from what is known of it: another node's initiator, or
     power switch, must not be taken for its own. There is no secret in it."""
-    known = {"node": target.node, "boot": target.boot, "volumes": list(target.volumes)}
+    known = {"node": target.node, "boot": target.boot, "host": target.host, "volumes": list(target.volumes)}
     return json.dumps({**known, "claimed_by_node": dict(target.connector)}).encode() + b"\n"
 
 

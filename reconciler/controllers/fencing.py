@@ -169,7 +169,8 @@ class Fencing:
         if record is None or record.boot != suspect.boot or any(snapshot.see(key) for key in facts[1:]):
             return  # it changed under our eyes: the next look sees it
         self._writer.confirm(snapshot, facts, (guard,))
-        target = FenceTarget(node, suspect.boot, fit_for_drivers(node, record.connector), suspect.holds, silent_s)
+        connector, host = fit_for_drivers(node, record.connector), record.host_identity or ""
+        target = FenceTarget(node, suspect.boot, connector, suspect.holds, silent_s, host)
         self._recent[node] = self._clock.now()  # from here on it may be so
         try:
             proof = self._fencer.fence(target, lambda: self._guard() == guard)

@@ -579,6 +579,8 @@ class FenceTarget:
     volumes: tuple[str, ...]
     """What it holds and others may wait for."""
     silent_s: float
+    host: str = ""
+    """The identity of the host that was the node in this boot; empty: it named none. A name alone may mean another host by now."""
 
 
 @dataclass(frozen=True, slots=True)

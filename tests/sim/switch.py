@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from reconciler.runtime.ports import FenceProof, FenceTarget, Retryable, UnknownOutcome
+from reconciler.runtime.ports import FenceProof, FenceTarget, Retryable, Terminal, UnknownOutcome
 from tests.fakes.child import FakeChild, Fault, Step
 from tests.fakes.clock import Process
 
@@ -26,6 +26,9 @@ class Switch:
         self._power_off = power_off
 
     def fence(self, target: FenceTarget, still: Callable[[], bool]) -> FenceProof:
+        if target.host != target.node:  # in the simulator a host's identity is its name
+            raise Terminal(f"the switch of {target.node} is not that of {target.host}")
+
         def act(step: Step) -> FenceProof:
             if not step.lands:
                 raise UnknownOutcome("the switch did not say what it did")

@@ -189,6 +189,26 @@ def test_a_wheel_brings_all_that_is_in_deploy() -> None:
     assert brought == {path for path in DEPLOY.rglob("*") if path.is_file()}
 
 
+@pytest.mark.parametrize("host", ["machine=1", "machine=2", ""])
+def test_the_fence_command_switches_no_other_host_of_the_name(tmp_path: Path, host: str) -> None:
+    """F-D1: whose switch it is stands beside its address."""
+    script, ipmi = tmp_path / "ipmi.sh", tmp_path / "ipmitool"
+    script.write_text((DEPLOY / "fence/ipmi.sh.example").read_text().replace("/etc/brickwork/fence", str(tmp_path)))
+    ipmi.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\necho Chassis Power is off\n')
+    ipmi.chmod(0o755)
+    (tmp_path / "web-1").write_text("10.0.0.7\nmachine=1\n")
+    for name in ("user", "password"):
+        (tmp_path / name).write_text("x\n")
+    environ = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "BRICKWORK_HOST": host}
+    ended = subprocess.run(["sh", str(script), "web-1", "b1"], check=False, env=environ, capture_output=True, text=True)
+    if host == "machine=1":
+        assert (ended.returncode, json.loads(ended.stdout)["proof"]) == (0, "powered_off")
+        assert "-H 10.0.0.7 " in (tmp_path / "asked").read_text()
+    else:
+        assert (ended.returncode, ended.stdout) == (1, "")
+        assert not (tmp_path / "asked").exists()
+
+
 @pytest.mark.parametrize("script", ["deploy/etcd-roles.sh", "deploy/fence/ipmi.sh.example", "tools/setup", ".ci/run"])
 def test_scripts_can_be_run_and_read(script: str) -> None:
     path = DEPLOY.parent / script

@@ -139,6 +139,22 @@ def test_a_silent_node_is_fenced(world: World) -> None:
     assert world.asked == ["a"]
 
 
+def test_the_command_is_told_which_host_it_is(world: World) -> None:
+    """F-D1: the name may have moved to another host than the one whose switch the command knows."""
+    told: list[str] = []
+
+    def act(target: FenceTarget) -> FenceProof:
+        told.append(target.host)
+        raise Terminal("its switch is another host's")
+
+    world.switch.act = act
+    world.put(Family.NODE, "a", value=NodeRecord(boot="b1", connector={}, host_identity="machine=2"))
+    world.dies("a")
+    world.clock.run_for(AFTER_S + 2)
+    assert told == ["machine=2"]
+    assert world.fence("a") is None
+
+
 def test_a_sign_of_life_begins_the_count_anew(world: World) -> None:
     for _ in range(5):
         world.dies("a")

@@ -13,7 +13,7 @@ from reconciler.adapters.fence_command import FenceCommand
 from reconciler.runtime.ports import FenceProof, FenceTarget, PortError, Retryable, Terminal, UnknownOutcome
 from tools.fleet import wait_until
 
-TARGET = FenceTarget("web-1", "b1", {"initiator": "iqn.a"}, ("data", "logs"), 31.4)
+TARGET = FenceTarget("web-1", "b1", {"initiator": "iqn.a"}, ("data", "logs"), 31.4, "machine=1")
 PROVEN = """echo '{"evidence": "chassis power is off", "proof": "powered_off"}'"""
 DEADLINE_S = 60.0
 
@@ -42,6 +42,7 @@ def test_what_it_is_told(tmp_path: Path) -> None:
     assert told == {
         "node": "web-1",
         "boot": "b1",
+        "host": "machine=1",
         "volumes": ["data", "logs"],
         "claimed_by_node": {"initiator": "iqn.a"},
     }
@@ -50,6 +51,7 @@ def test_what_it_is_told(tmp_path: Path) -> None:
     assert ours == {
         "BRICKWORK_NODE": "web-1",
         "BRICKWORK_BOOT": "b1",
+        "BRICKWORK_HOST": "machine=1",
         "BRICKWORK_VOLUMES": "data logs",
         "BRICKWORK_SILENT_S": "31",
     }
