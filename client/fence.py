@@ -89,7 +89,7 @@ def fence(
     known = _read(Reader(session.store, session.keyspace), node, key)
     earlier = _earlier(known, key, powered_off=powered_off)
     held = list(_held(known, node, boot, powered_off=powered_off))
-    _refuse(known, node, boot, held, powered_off=powered_off, although_alive=although_alive)
+    _refuse(known, node, boot, held, earlier, powered_off=powered_off, although_alive=although_alive)
     statement = FenceStatement(
         who=who or _user(),
         why=_said("--why", why),
@@ -142,11 +142,20 @@ def _held(known: Known, node: str, boot: str, *, powered_off: bool) -> Iterator[
                 yield Held(volume, facts.backend_of(known, volume), freed, tuple(waiting))
 
 
-def _refuse(known: Known, node: str, boot: str, held: list[Held], *, powered_off: bool, although_alive: bool) -> None:
+def _refuse(
+    known: Known,
+    node: str,
+    boot: str,
+    held: list[Held],
+    earlier: FenceStatement | None,
+    *,
+    powered_off: bool,
+    although_alive: bool,
+) -> None:
     """What is no help, or looks like a mistake."""
     record = known.value(Key(Family.NODE, (node,)), NodeRecord)
     published = record.boot if isinstance(record, NodeRecord) else ""
-    boots = _boots_of(known, node) | ({published} if published else set())
+    boots = _boots_of(known, node) | ({published} if published else set()) | ({boot} if earlier else set())
     if record is None and not boots:
         raise not_found(Ref("node", (node,)), facts.names(known, Family.NODE))
     if boot not in boots:
@@ -157,8 +166,8 @@ def _refuse(known: Known, node: str, boot: str, held: list[Held], *, powered_off
             "To fence it all the same: --although-alive"
         )
     if not held:
-        if powered_off and (boot == published or boot in _claimed(known, node)):
-            return  # what it frees is the node's name, for another host, or what that one may not give back before
+        if powered_off and (earlier or boot == published or boot in _claimed(known, node)):
+            return  # what it frees is the node's name, for another host, or what that one may not get or give back before
         raise Unmet(f"boot {boot} of {node} holds no volume: there is nothing that a fence would free")
     if not any(each.freed for each in held):
         kept = ", ".join(each.volume for each in held)

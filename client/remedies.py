@@ -147,6 +147,10 @@ REMEDIES: dict[str, tuple[str, ...]] = {
         "or, if it is off for good: brickctl fence {node} --boot {boot} --why replaced --evidence 'HOW YOU KNOW' --powered-off "
         "--although-alive (alive is the host that took its place)",
     ),
+    "FormerHost": (
+        "switch the former host off, then say so: brickctl fence {node} --boot BOOT --why replaced --evidence 'HOW YOU KNOW' "
+        "--powered-off --although-alive (the message names the boot; alive is the host that took its place)",
+    ),
     "Cordoned": (
         "see the cordons: brickctl describe node {node}",
         "take each back once its reason is gone: brickctl uncordon {node} --label LABEL",

@@ -105,6 +105,8 @@ class FenceStatement(Spec):
     proof: Proof = "statement"
     earlier: FenceStatement | None = None
     """What it said before it was raised."""
+    host_identity: str | None = None
+    """In the controller's copy: whose boot it was, by the grant that was taken back."""
 
 
 # --- what nodes say ------------------------------------------------------------------------------------------------------

@@ -155,7 +155,8 @@ class VolumeSteps:
             names = (work.step.node, work.holder.boot)
             statement = work.snapshot.value(Key(Family.FENCE, names), FenceStatement)
             unreadable = FenceStatement(who="unknown", why="unknown", evidence="the operator's key can't be read")
-            puts.append((Key(Family.FENCED, names), statement or unreadable))
+            copy = (statement or unreadable).model_copy(update={"host_identity": work.holder.host_identity})
+            puts.append((Key(Family.FENCED, names), copy))
         work.commit(puts)
 
     def _forget(self, work: Work, memory: Memory) -> None:

@@ -495,6 +495,12 @@ def _against_node(name: str, node: NodeView) -> Saying | None:
     if node.is_fenced(node.boot):
         message = f"boot {node.boot} of {name} is fenced; it has to clean up and return with a new one"
         return Saying(name, Aspect.GRANTED, "NodeFenced", message, waits_for)
+    if node.reviving:
+        message = (
+            f"boot {node.reviving[0]} was another host's that shares {name}'s name and initiator, and is fenced on somebody's word "
+            f"alone: what is exported to {name} would be open to that host again, before it is stated to be powered off"
+        )
+        return Saying(name, Aspect.GRANTED, "FormerHost", message, "operator")
     if node.cordon is not None:
         return Saying(name, Aspect.GRANTED, "Cordoned", f"node {name} is cordoned: {node.cordon}", "operator")
     if node.twin is not None:

@@ -192,14 +192,17 @@ def holder_view(holder: Holder) -> HolderView:
 def _node_view(see: See, volume: str, name: str, uid: str, backend: str, around: Around) -> NodeView:
     node = _value(see, Key(Family.NODE, (name,)), NodeRecord)
     intent = _value(see, Key(Family.DESIRED_NODE, (name,)), NodeSpec)
+    fences, fenced = _fences(see, Family.FENCE, name, around), _fences(see, Family.FENCED, name, around)
+    weak = [boot for boot in fenced if "powered_off" not in (fences.get(boot), fenced[boot])]
     return NodeView(
         wish=_wish(see, name, volume),
         boot=node.boot if isinstance(node, NodeRecord) else node,
         alive=around.alive(name),
         cordon=_cordon(intent),
         drain=drain_of(see, name),
-        fences=_fences(see, Family.FENCE, name, around),
-        fenced=_fences(see, Family.FENCED, name, around),
+        fences=fences,
+        fenced=fenced,
+        reviving=tuple(boot for boot in sorted(weak) if _is_of_another_host(see, name, boot, node)),
         twin=around.twin(name, backend),
         claim=_claim(see, name, volume, uid),
         status=_status(see, name, volume, uid),
@@ -216,6 +219,14 @@ def _fences(see: See, family: Family, name: str, around: Around) -> dict[str, Pr
         for boot, seen in found
         if seen is not None
     }
+
+
+def _is_of_another_host(see: See, name: str, boot: str, node: NodeRecord | Bad | None) -> bool:
+    """By the controller's copy of its fence. What older versions wrote names no host."""
+    copy = _value(see, Key(Family.FENCED, (name, boot)), FenceStatement)
+    former = copy.host_identity if isinstance(copy, FenceStatement) else None
+    now = node.host_identity if isinstance(node, NodeRecord) else None
+    return bool(former and now and former != now)
 
 
 def _cordon(intent: NodeSpec | Bad | None) -> str | None:

@@ -72,6 +72,8 @@ class NodeView:
     """Boots with an operator's statement, and what it rests on."""
     fenced: Mapping[str, Proof] = field(default_factory=dict)
     """Boots with the controller's own copy of such a statement."""
+    reviving: tuple[str, ...] = ()
+    """Boots of another host of this name, cut off on somebody's word alone: the next export would let their devices in again."""
     twin: str | None = None
     """Another node that published an identifier of this one, and which: `"web-2 (initiator)"`."""
     claim: ClaimView | Bad | None = None

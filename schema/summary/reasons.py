@@ -58,6 +58,7 @@ MEANING: dict[str, Meaning] = {
     # somebody outside has to put it right
     "DuplicateInitiator": Meaning("Blocked", _OPERATOR),
     "FenceTooWeak": Meaning("Blocked", _OPERATOR),
+    "FormerHost": Meaning("Blocked", _OPERATOR),
     "OrphanExport": Meaning("Blocked", _OPERATOR),
     "DeletesPaused": Meaning("Blocked", _OPERATOR),
     "LastWishUnknown": Meaning("Blocked", _OPERATOR),

@@ -47,6 +47,7 @@ LONG: dict[str, tuple[type[Rules], Load]] = {
         copy(wishes=1, power=1, pauses=1, deletions=1),
     ),
     "the folder is checked, W=1 OFF=1 PAUSE=1 DEL=1": (Rules, copy(wishes=1, power=1, pauses=1, deletions=1)),
+    "copy, PART=1 STMT=1 DEL=1": (variants.WithoutFolder, copy(partitions=1, statements=1, deletions=1)),
     "words, copy, OFF=1": (variants.WithoutFolder, copy(True, power=1)),
     "words, copy, DEL=1": (variants.WithoutFolder, copy(True, deletions=1)),
     "words, fresh, DEL=1": (Rules, fresh(True, deletions=1)),
@@ -64,6 +65,14 @@ FAILS: dict[str, tuple[type[Rules], Load, frozenset[str]]] = {
     "both hosts bear one identity": (variants.OneIdentity, fresh(wishes=1), frozenset({CUT})),
     "N speaks for all": (variants.SpeaksForAll, fresh(deletions=1), frozenset({TWO_WRITERS, CUT, REVIVED})),
     "epochs are of hosts, but all publish": (variants.PublishesOverOthers, fresh(), frozenset({ENDLESS})),
+    "a latch instead of identities, copy": (variants.LatchAlone, copy(), frozenset({CUT})),
+    "a latch instead of identities, both fresh": (variants.LatchAlone, fresh(), frozenset({CUT})),
+    "the latch on top of identities": (variants.LatchOnTop, fresh(pauses=1), frozenset({STUCK})),
+    "what a former host may have is not asked for": (
+        variants.RevivesFormerHosts,
+        copy(partitions=1, statements=1, deletions=1),
+        frozenset({REVIVED}),
+    ),
     "a word takes any fence": (
         variants.AnyFence,
         copy(True, partitions=1, statements=1),
@@ -95,7 +104,10 @@ def test_a_node_is_one_host_under_more(rules: type[Rules], load: Load) -> None:
 
 @pytest.mark.parametrize(
     ("rules", "load", "broken"),
-    [pytest.param(*case, id=name, marks=[pytest.mark.long] if "takes" in name else []) for name, case in FAILS.items()],
+    [
+        pytest.param(*case, id=name, marks=[pytest.mark.long] if case[1].budget.statements else [])
+        for name, case in FAILS.items()
+    ],
 )
 def test_without_the_rule_it_is_two(rules: type[Rules], load: Load, broken: frozenset[str]) -> None:
     """The search finds what each rule is there to prevent."""

@@ -153,6 +153,47 @@ def test_a_careless_hand_makes_the_copy_the_node(also: tuple[str, ...], *, wishe
     assert not result.failure, f"{result.failure}\n{result.transcript(80)}"
 
 
+@pytest.mark.parametrize("first", ["the fence", "the hand"])
+def test_what_the_former_host_has_never_comes_to_life_again(first: str) -> None:
+    """Its boot is fenced on somebody's word, before or after a careless hand makes the copy the node. They share an initiator:
+    an export to the copy would let in the former host's device. It waits until that host is stated to be off."""
+
+    def story(run: Run) -> None:
+        fleet = run.fleet
+        first_alone(run, "v").start()
+        boot = published(fleet).boot
+        cut = Fault(0.0, 0.0, Kind.CUT, "node/n1")
+        run.nemesis.strike(cut)
+        run.let_pass(AWAY_S)
+        fence = fleet.keyspace.path(Family.FENCE, "n1", boot)
+        said = b'{"who": "ana", "why": "cut off", "evidence": "its port is shut", "proof": "%s"}'
+        acts = [Act(0.0, fence, said % b"statement"), Act(0.0, fleet.keyspace.path(Family.NODE, "n1"), None)]
+        for act in acts if first == "the fence" else reversed(acts):
+            run.act(act)
+            run.let_pass(AWAY_S)
+        run.act(Act(0.0, f"{fleet.keyspace.prefix}claims/n1/v", None))
+        run.let_pass(6 * AWAY_S)
+        assert published(fleet).host_identity == "n1-copy"
+        assert len(fleet.hosts["n1"].devices) == 1
+        assert not fleet.hosts["n1-copy"].devices
+        assert not any(array.exposures() for array in fleet.arrays.values())
+        fleet.turn_off("n1")
+        run.act(Act(0.0, fence, said % b"powered_off"))
+        run.let_pass(3 * AWAY_S)
+        assert len(fleet.hosts["n1-copy"].devices) == 1
+        run.nemesis.relent(cut)
+        # back again, for the settled end of a run
+        other = published(fleet).boot
+        fleet.turn_off("n1-copy")
+        fleet.turn_on("n1")
+        fleet.hosts["n1"].state["word"] = "n1"
+        run.act(Act(0.0, fleet.keyspace.path(Family.FENCE, "n1", other), said % b"powered_off"))
+        run.until_settled()
+
+    result = Run(Scenario("revived", Shape(1, 2, 1, clone=True), [], []), story=story).play()
+    assert not result.failure, f"{result.failure}\n{result.transcript(80)}"
+
+
 def test_a_person_moves_the_node_to_the_other_host() -> None:
     """The word does nothing before the former boot is stated to be over, and that it can no longer write is not enough: the two
     share their initiator. The former host, back in its old boot, drops its device and says nothing."""

@@ -111,6 +111,15 @@ def test_a_fence_may_be_raised_once(world: World) -> None:
         assert "A fence is never changed" in refused(world, Exit.CONFLICT, *weaker, "--yes")
 
 
+def test_a_fence_whose_boot_nothing_speaks_of_any_more_may_be_raised(world: World) -> None:
+    """What the former host had was taken back and its claim is gone: only so do grants to its successor go on (F-D1)."""
+    world.ok(*DEAD, "--yes")
+    world.node("web-1", boot="b2")
+    world.available("data")
+    world.delete(Family.CLAIM, "web-1", "data")
+    assert world.ok(*OFF, "--yes", "--although-alive") == "fence/web-1/b1 raised\n"
+
+
 def test_a_word_is_not_enough_where_the_array_does_not_cut(world: World) -> None:
     """All volumes on such arrays: refused. Some of them: told which are not freed."""
     world.cuts_access = False

@@ -20,7 +20,18 @@ from reconciler.core.views import (
 )
 from schema.codec import Malformed
 from schema.keys import Family, Key
-from schema.models import FenceStatement, HolderPhase, Proof
+from schema.models import (
+    AttachmentSpec,
+    FenceStatement,
+    Grant,
+    HolderPhase,
+    NodeRecord,
+    Proof,
+    Record,
+    VolumePhase,
+    VolumeSpec,
+    VolumeStatus,
+)
 
 WEAK: dict[str, Proof] = {"b1": "statement"}
 STRONG: dict[str, Proof] = {"b1": "powered_off"}
@@ -91,6 +102,39 @@ def test_a_raised_fence_is_copied_anew() -> None:
     copied_strong = plan(False, silent({}, STRONG)).step
     assert copied_strong is not None
     assert not copied_strong.copies_fence
+
+
+@pytest.mark.parametrize("raised", [False, True])
+@pytest.mark.parametrize("host", ["former", "web-1's", None])
+def test_what_a_former_host_may_still_have_keeps_grants_from_its_name(host: str | None, raised: bool) -> None:
+    """F-D1: it shares the node's initiator, and is cut off on somebody's word alone. A copy of an older version names no host."""
+    weak = FenceStatement(who="ann", why="cut off", evidence="the port is shut", host_identity=host)
+    strong = FenceStatement(who="ann", why="burnt", evidence="saw it", proof="powered_off")
+    values = {
+        Key(Family.NODE, ("web-1",)): NodeRecord(boot="b2", connector={}, host_identity="web-1's"),
+        Key(Family.FENCED, ("web-1", "b1")): weak,
+        **({Key(Family.FENCE, ("web-1", "b1")): strong} if raised else {}),
+        Key(Family.DESIRED_ATTACHMENT, ("web-1", "data")): AttachmentSpec(),
+        Key(Family.DESIRED_VOLUME, ("data",)): VolumeSpec(backend="array", size_gib=1),
+        Key(Family.RECORD, ("data",)): Record(uid="u", backend="array", size_gib=1),
+        Key(Family.GRANT, ("data",)): Grant(uid="u"),
+        Key(Family.VOLUME, ("data",)): VolumeStatus(
+            uid="u", backend="array", phase=VolumePhase.AVAILABLE, size_gib=1, generation=4
+        ),
+    }
+    boots: dict[Family, frozenset[str]] = {
+        Family.FENCED: frozenset({"b1"}),
+        Family.FENCE: frozenset({"b1"} if raised else ()),
+    }
+    around = Around(["web-1"], lambda *_: None, lambda family, _: boots[family], lambda _: True)
+    see: See = {key: Seen(value, 4, 4) for key, value in values.items()}.get
+    planned = plan_volume(volume_view(see, "data", around, BackendView(ready=True), Memory()))
+    if host == "former" and not raised:
+        assert planned.step is None
+        assert [each.reason for each in planned.sayings] == ["FormerHost"]
+    else:
+        assert planned.step is not None
+        assert planned.step.do is Do.GRANT
 
 
 def test_a_fence_that_cannot_be_read_counts_as_a_word() -> None:

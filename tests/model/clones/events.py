@@ -80,6 +80,7 @@ def people(load: Load, state: State) -> Iterator[Next]:
             said = with_host(state, index, host._replace(word=True))
             yield Next(Kind.RETURN, "person", f"says on {NAMES[index]} that it is the node", said)
     held = [each[1] for each in (keys.grant, keys.connection, keys.claim) if each]
+    held += [boot for boot, proof, _ in keys.fenced if proof == STATEMENT]
     for boot in sorted({*held, *([keys.node[0]] if keys.node else []), *([keys.status[2]] if keys.status else [])}):
         in_it = any(host.boot == boot and host.away not in (OFF, NOWHERE) for host in state.hosts)
         if not in_it and dict(keys.fences).get(boot) != POWERED_OFF:
@@ -126,7 +127,9 @@ def budgeted(state: State) -> Iterator[Next]:
             yield spent("statements", "person", what, _fenced(state, host.boot, STATEMENT))
     if budget.copies and state.hosts[1].away == NOWHERE:
         first = state.hosts[0]  # what its kernel would log in to by itself is copied, too
-        clone = state.hosts[1]._replace(away=OFF, folder=first.folder, know=UNKNOWN, asleep=first.device)
+        clone = state.hosts[1]._replace(
+            away=OFF, folder=first.folder, latched=first.latched, know=UNKNOWN, asleep=first.device
+        )
         yield spent("copies", NAMES[1], "is made, a copy of host A", with_host(state, 1, clone))
     if budget.boards and state.hosts[0].away == OFF:
         changed = state.hosts[0]._replace(identity=OTHER_BOARD)

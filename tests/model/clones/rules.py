@@ -35,7 +35,18 @@ from schema.models import (
     NodeRecord,
     Proof,
 )
-from tests.model.clones.state import EXPORTED, POWERED_OFF, TERMINATED, UNEXPORTED, Boot, Fences, Host, Identity, Keys
+from tests.model.clones.state import (
+    EXPORTED,
+    POWERED_OFF,
+    TERMINATED,
+    UNEXPORTED,
+    Boot,
+    Copies,
+    Fences,
+    Host,
+    Identity,
+    Keys,
+)
 
 NODE, VOLUME = "N", "V"
 ON_HOST = (OnHost.UNKNOWN, OnHost.ABSENT, OnHost.PRESENT)
@@ -52,6 +63,8 @@ class Rules:
     """A host that may be the node acts only once `alive/N` is its own."""
     folder_is_checked = True
     """A state folder of another identity stops the daemon, unless a person gave the word."""
+    latches = False
+    """A host that met another one alive as the node remembers that in its state folder, and waits for a person."""
     logs_in_by_itself = False
     """Hosts bring back at power on what was connected, and no daemon is asked."""
 
@@ -73,11 +86,19 @@ class Rules:
     def may_put_alive(self, fault: str) -> bool:
         return not fault
 
+    def reviving(self, keys: Keys) -> tuple[str, ...]:
+        """As `reading` makes it of the copies."""
+        host = keys.node[1] if keys.node else 0
+        weak = [
+            (boot, of) for boot, proof, of in keys.fenced if POWERED_OFF not in (proof, dict(keys.fences).get(boot))
+        ]
+        return tuple(f"b{boot}" for boot, of in weak if host and of != host)
+
     # --- asked by the world
 
     def for_host(self, keys: Keys, host: Host) -> tuple[Step | None, Step | None, str]:
         """The step for the attachment, that for the node, and why this host is not the node."""
-        asked = (keys, host.identity, host.boot, host.know, host.word)
+        asked = (keys, host.identity, host.boot, host.know, host.word, host.latched)
         if asked not in self._node:
             self._node[asked] = self._plan(keys, host)
         return self._node[asked]
@@ -86,6 +107,7 @@ class Rules:
         look = looking(keys)
         this = ThisHost(named(self.identity(host)), frozenset(), word=host.word)
         own = self.ownership(look, this, keys)
+        fault = own.fault or ("it met another host that lived as the node" if host.latched and not host.word else "")
         theirs = self.others(look, f"b{host.boot}", this)
         view = AttachmentView(
             node=NODE,
@@ -93,7 +115,7 @@ class Rules:
             boot=f"b{host.boot}",
             published=keys.node is not None and keys.node[0] == host.boot,
             fenced=any(boot == host.boot for boot, _ in keys.fences),
-            foreign=bool(own.fault),
+            foreign=bool(fault),
             theirs=theirs.families,
             fences=theirs.fences,
             wish=Wish("rw") if keys.wish else None,
@@ -110,12 +132,12 @@ class Rules:
             claims=int(view.fenced and step is not None),
             foreign=view.foreign,
         )
-        return step, boot, own.fault
+        return step, boot, fault
 
     def for_volume(self, keys: Keys, marks: int) -> Step | None:
         asked = (keys, marks)
         if asked not in self._volume:
-            self._volume[asked] = plan_volume(volume_view(keys, marks)).step
+            self._volume[asked] = plan_volume(volume_view(keys, marks, self.reviving(keys))).step
         return self._volume[asked]
 
 
@@ -183,11 +205,11 @@ def _connection(keys: Keys) -> ConnectionView | None:
     return ConnectionView(epoch, f"b{boot}", HOLDER_PHASES[phase], 1)
 
 
-def _proofs(fences: Fences) -> dict[str, Proof]:
-    return {f"b{boot}": _proof(proof) for boot, proof in fences}
+def _proofs(fences: Fences | Copies) -> dict[str, Proof]:
+    return {f"b{each[0]}": _proof(each[1]) for each in fences}
 
 
-def volume_view(keys: Keys, marks: int) -> VolumeView:
+def volume_view(keys: Keys, marks: int, reviving: tuple[str, ...]) -> VolumeView:
     grant = keys.grant
     holders = (HolderView(NODE, grant[0], f"b{grant[1]}", HOLDER_PHASES[grant[3]]),) if grant else ()
     marked = frozenset({grant[0]}) if grant else frozenset()
@@ -197,6 +219,7 @@ def volume_view(keys: Keys, marks: int) -> VolumeView:
         alive=keys.alive is not None,
         fences=_proofs(keys.fences),
         fenced=_proofs(keys.fenced),
+        reviving=reviving,
         claim=keys.claim and ClaimView(keys.claim[0], f"b{keys.claim[1]}"),
         status=keys.status and StatusView(STATUS_PHASES[keys.status[0]], keys.status[1]),
         connection=_connection(keys),

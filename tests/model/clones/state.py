@@ -24,6 +24,8 @@ Epoch = int
 Boot = int
 Identity = int
 Fences = tuple[tuple[Boot, int], ...]
+Copies = tuple[tuple[Boot, int, Identity], ...]
+"""The controller's copies of fences: they name the host as the grant did."""
 
 
 class Keys(NamedTuple):
@@ -34,7 +36,7 @@ class Keys(NamedTuple):
     alive: tuple[int, Boot] | None = None
     """Whose lease it hangs on: a host, and its boot."""
     fences: Fences = ()
-    fenced: Fences = ()
+    fenced: Copies = ()
     claim: tuple[Epoch, Boot, Identity] | None = None
     status: tuple[int, Epoch, Boot, Identity] | None = None
     connection: tuple[Epoch, Boot, Identity, int] | None = None
@@ -61,6 +63,8 @@ class Host(NamedTuple):
     """A call to os-brick that was confirmed and has not landed."""
     word: bool = False
     """A person said here that this host is the node."""
+    latched: bool = False
+    """In its state folder: it met another host that lived as the node. Only variants ask."""
     asleep: Epoch = 0
     """Ghost: what it will log in to by itself at power on, where hosts do that."""
 
@@ -113,12 +117,14 @@ def epochs_of(state: State) -> list[Epoch]:
 
 
 def boots_of(state: State) -> list[Boot]:
-    """Those that something speaks of, but for fences: the boot of one that nothing else speaks of never comes back."""
+    """Those that something speaks of, but for fences: the boot of one that nothing else speaks of never comes back. A weak copy
+    keeps grants from other hosts, also then."""
     keys = state.keys
     told = [keys.node[0]] if keys.node else []
     told += [keys.alive[1]] if keys.alive else []
     told += [each[1] for each in (keys.grant, keys.connection, keys.claim) if each]
     told += [keys.status[2]] if keys.status else []
+    told += [boot for boot, proof, _ in keys.fenced if proof == STATEMENT and (boot, POWERED_OFF) not in keys.fences]
     return [*told, *(host.boot for host in state.hosts)]
 
 
@@ -136,17 +142,16 @@ def canonical(state: State) -> State:
     boots = _table(tuple(boots_of(state)))
     known = boots if boots is not None else set(boots_of(state))
     keys = state.keys
-    if any(boot not in known for boot, _ in (*keys.fences, *keys.fenced)):
-        keys = keys._replace(fences=_known(keys.fences, known), fenced=_known(keys.fenced, known))
+    if any(each[0] not in known for each in (*keys.fences, *keys.fenced)):
+        keys = keys._replace(
+            fences=tuple(each for each in keys.fences if each[0] in known),
+            fenced=tuple(each for each in keys.fenced if each[0] in known),
+        )
         state = state._replace(keys=keys)
     if boots is not None:
         state = _with_boots(state, boots)
     epochs = _table(tuple(epochs_of(state)))
     return state if epochs is None else _with_epochs(state, epochs)
-
-
-def _known(fences: Fences, known: Iterable[Boot]) -> Fences:
-    return tuple(each for each in fences if each[0] in set(known))
 
 
 def _with_boots(state: State, boots: dict[int, int]) -> State:
@@ -156,7 +161,7 @@ def _with_boots(state: State, boots: dict[int, int]) -> State:
         node=keys.node and (boots[keys.node[0]], keys.node[1]),
         alive=keys.alive and (keys.alive[0], boots[keys.alive[1]]),
         fences=tuple(sorted((boots[boot], proof) for boot, proof in keys.fences)),
-        fenced=tuple(sorted((boots[boot], proof) for boot, proof in keys.fenced)),
+        fenced=tuple(sorted((boots[boot], proof, identity) for boot, proof, identity in keys.fenced)),
         claim=claim and (claim[0], boots[claim[1]], claim[2]),
         status=status and (status[0], status[1], boots[status[2]], status[3]),
         connection=connection and (connection[0], boots[connection[1]], *connection[2:]),

@@ -84,6 +84,25 @@ class WordAndSilence(SignOfLifeIsAHint):
         return own
 
 
+class RevivesFormerHosts(WithoutFolder):
+    """What another host of the name was left with, cut off on somebody's word alone, keeps nothing from the node."""
+
+    def reviving(self, keys: Keys) -> tuple[str, ...]:
+        return ()
+
+
+class LatchAlone(ByLifeAlone):
+    """Instead of identities, whoever met a living rival stays out, also after a restart."""
+
+    latches = True
+
+
+class LatchOnTop(WithoutFolder):
+    """All rules, and the latch."""
+
+    latches = True
+
+
 class KeepsOthersOut(Rules):
     """Who may not be the node puts the sign of life all the same."""
 

@@ -118,7 +118,8 @@ def _revoked(keys: Keys, *, copies: bool) -> Keys:
     grant, connection, fenced = keys.grant, keys.connection, keys.fenced
     assert grant is not None
     if copies:
-        fenced = tuple(sorted(dict([*fenced, *(each for each in keys.fences if each[0] == grant[1])]).items()))
+        copy = [(*each, grant[2]) for each in keys.fences if each[0] == grant[1]]
+        fenced = tuple(sorted([*(each for each in fenced if each[0] != grant[1]), *copy]))
     connection = connection and (*connection[:3], REVOKED)
     return keys._replace(grant=(*grant[:3], REVOKED), connection=connection, fenced=fenced)
 
@@ -155,8 +156,17 @@ def _sign_of_life(rules: Rules, state: State, index: int, fault: str) -> Iterato
         after = with_host(state, index, host._replace(given=True))
         after = after._replace(keys=keys._replace(alive=(index, host.boot)))
         yield Next(Kind.STEP, NAMES[index], "puts the sign of life", after)
+    elif rules.latches and not host.latched and _is_rival(state, index):
+        latched = host._replace(given=False, latched=True)
+        yield Next(Kind.STEP, NAMES[index], "meets another host, and remembers it", with_host(state, index, latched))
     elif not mine and host.given:
         yield Next(Kind.STEP, NAMES[index], "finds a rival", with_host(state, index, host._replace(given=False)))
+
+
+def _is_rival(state: State, index: int) -> bool:
+    """`alive/N` is another host's, which lives."""
+    alive = state.keys.alive
+    return alive is not None and alive[0] != index and state.hosts[alive[0]].boot == alive[1]
 
 
 def _host(step: Step, state: State, index: int, rules: Rules) -> tuple[State, str]:
@@ -170,7 +180,7 @@ def _host(step: Step, state: State, index: int, rules: Rules) -> tuple[State, st
             broken = _dropped(state, host) if step.do is Do.DISCONNECT else ""
             return with_host(state, index, host._replace(op=(step.do.name, epoch))), broken
         case Do.PUBLISH:
-            after = with_host(state, index, host._replace(word=False))
+            after = with_host(state, index, host._replace(word=False, latched=False))
             return after._replace(keys=keys._replace(node=own)), ""
         case Do.MINT_BOOT:
             taken = [other.boot for other in state.hosts] + _named_boots(keys)
@@ -192,7 +202,7 @@ def _host(step: Step, state: State, index: int, rules: Rules) -> tuple[State, st
 
 
 def _named_boots(keys: Keys) -> list[int]:
-    told = [boot for boot, _ in (*keys.fences, *keys.fenced)]
+    told = [each[0] for each in (*keys.fences, *keys.fenced)]
     told += [each[1] for each in (keys.grant, keys.connection, keys.claim) if each]
     told += [keys.status[2]] if keys.status else []
     told += [keys.node[0]] if keys.node else []
