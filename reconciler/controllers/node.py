@@ -85,7 +85,7 @@ class NodeReconciler:
         self._tell_paused = tell_paused
         self._tell_device = tell_device
         self._vanished = VanishedAttachments(node, cache, keyspace, host, mass)
-        self._errors: dict[str, PortError] = {}
+        self._errors: dict[str, tuple[Do, PortError]] = {}
         self._writer = Writer(store, cache, keyspace)
         self._steps = NodeSteps(
             node=node,
@@ -118,10 +118,11 @@ class NodeReconciler:
 
     def failed(self, key: str, delay_s: float) -> None:
         """The queue will try again in `delay_s` seconds: say in the attachment's status why it is not settled."""
-        error = self._errors.get(key)
+        failed = self._errors.get(key)
         snapshot = Snapshot(self._cache, self._keyspace)
-        if error is not None and not self._ownership(snapshot).fault:
-            self._steps.tell(key, snapshot, error, rfc3339(self._clock.wall() + delay_s))
+        if failed is not None and not self._ownership(snapshot).fault:
+            do, error = failed
+            self._steps.tell(key, snapshot, error, rfc3339(self._clock.wall() + delay_s), connecting=do is Do.CONNECT)
 
     def _view(self, volume: str, snapshot: Snapshot) -> AttachmentView:
         on_host = self._host.on_host(volume, snapshot)
@@ -159,7 +160,7 @@ class NodeReconciler:
         except PortError as caught:
             error = caught
             if not isinstance(caught, Conflict):
-                self._errors[volume] = caught
+                self._errors[volume] = (step.do, caught)
             raise
         finally:
             self._observe_step(volume, step, self._clock.now() - started, error)

@@ -278,12 +278,14 @@ class NodeSteps:
 
     # --- telling
 
-    def tell(self, volume: str, snapshot: Snapshot, error: PortError, next_try: str | None) -> None:
+    def tell(
+        self, volume: str, snapshot: Snapshot, error: PortError, next_try: str | None, *, connecting: bool = False
+    ) -> None:
         """Put the reason why the attachment is not settled into its status. Its phase and epoch stay."""
         status = snapshot.value(self._key(Family.ATTACHMENT, volume), AttachmentStatus)
         if status is None:
             return
-        condition = why_not(error, status, rfc3339(self._clock.wall()))
+        condition = why_not(error, status, rfc3339(self._clock.wall()), connecting=connecting)
         after = status.model_copy(update={"conditions": (condition,), "next_try": next_try})
         self._rewrite(volume, snapshot, status, after)
 

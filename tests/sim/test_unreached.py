@@ -87,6 +87,25 @@ def test_a_device_all_of_whose_paths_are_lost_gets_its_export_back() -> None:
     assert not result.failure, f"{result.failure}\n{result.transcript(60)}"
 
 
+def test_a_device_that_went_is_asked_for_anew_where_it_no_longer_is() -> None:
+    """The kernel gave it up (NVMe does, after ten minutes without a path), and the array answers elsewhere by now."""
+
+    def story(run: Run) -> None:
+        fleet = run.fleet
+        wish(fleet)
+        run.until_settled()
+        array, host = fleet.arrays["array1"], fleet.hosts["n1"]
+        array.target = "iqn.2026-01.com.example:moved"
+        host.arrays = {array.target: array}
+        host.devices.clear()
+        run.let_pass(120.0)
+        assert host.devices
+        run.until_settled()
+
+    result = Run(Scenario("gone and moved", Shape(1, 1, 1), [], []), story=story).play()
+    assert not result.failure, f"{result.failure}\n{result.transcript(60)}"
+
+
 def test_the_driver_is_not_asked_without_end() -> None:
     """A node that can't connect for a reason of its own: pauses that double."""
 
