@@ -63,13 +63,9 @@ def logs_in(device: Device, status: AttachmentStatus, now: str) -> tuple[Conditi
     return (Condition(type=HOST_LOGS_IN, status="True", reason=HOST_LOGS_IN, message=message, since=since),)
 
 
-def why_not(error: PortError, status: AttachmentStatus, now: str, *, connecting: bool = False) -> Condition:
-    """The error as a condition; `since` is kept while the reason stays.
-
-    Args:
-        connecting: by what failed. What is called attached may have lost its device, and is connected anew.
-    """
-    detaching = status.phase is AttachmentPhase.ATTACHED and not connecting
+def why_not(error: PortError, status: AttachmentStatus, now: str) -> Condition:
+    """The error as a condition; `since` is kept while the reason stays."""
+    detaching = status.phase is AttachmentPhase.ATTACHED
     reason = type(error).__name__
     if isinstance(error, Busy):
         reason = "DeviceBusy"

@@ -281,12 +281,16 @@ class NodeSteps:
     def tell(
         self, volume: str, snapshot: Snapshot, error: PortError, next_try: str | None, *, connecting: bool = False
     ) -> None:
-        """Put the reason why the attachment is not settled into its status. Its phase and epoch stay."""
+        """Put the reason why the attachment is not settled into its status. Phase and epoch stay, unless it lost its device and
+        can't be connected anew: then it is attached no more."""
         status = snapshot.value(self._key(Family.ATTACHMENT, volume), AttachmentStatus)
         if status is None:
             return
-        condition = why_not(error, status, rfc3339(self._clock.wall()), connecting=connecting)
-        after = status.model_copy(update={"conditions": (condition,), "next_try": next_try})
+        after = status
+        if connecting and status.phase is AttachmentPhase.ATTACHED:
+            after = self._status(AttachmentPhase.ATTACHING, status.uid, status.epoch, volume, snapshot)
+        condition = why_not(error, after, rfc3339(self._clock.wall()))
+        after = after.model_copy(update={"conditions": (condition,), "next_try": next_try})
         self._rewrite(volume, snapshot, status, after)
 
     def tell_paused(self, volume: str, snapshot: Snapshot, why: str) -> bool:

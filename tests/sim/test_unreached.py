@@ -98,8 +98,13 @@ def test_a_device_that_went_is_asked_for_anew_where_it_no_longer_is() -> None:
         array.target = "iqn.2026-01.com.example:moved"
         host.arrays = {array.target: array}
         host.devices.clear()
+        fleet.daemons["ctl/c1"].kill()
+        run.let_pass(60.0)
+        assert not attached(fleet), "nobody is told that it is"
+        fleet.daemons["ctl/c1"].start()
         run.let_pass(120.0)
         assert host.devices
+        assert attached(fleet)
         run.until_settled()
 
     result = Run(Scenario("gone and moved", Shape(1, 1, 1), [], []), story=story).play()
