@@ -21,6 +21,9 @@ from reconciler.runtime.ports import Retryable
 PRODUCT = (Path("/sys/class/dmi/id/product_uuid"), Path("/sys/firmware/devicetree/base/serial-number"))
 """Of the board, or of the virtual machine. The second is where there is no DMI."""
 MACHINE = Path("/etc/machine-id")
+NAMESPACE = Path("/proc/self/ns/pid")
+_OF_THE_HOST = 0xEFFFFFFC
+"""The kernel's number of the host's own namespace of processes. A container has another one."""
 
 _NOT_SET = ("", "none", "unknown", "uninitialized", "notsettable", "notpresent", "defaultstring", "tobefilledbyoem")
 _OF_MANY = ("03000200040005000006000700080009", "12345678123456781234567812345678", "fefefefefefefefefefefefefefefefe")
@@ -28,7 +31,12 @@ _OF_MANY = ("03000200040005000006000700080009", "1234567812345678123456781234567
 BOOTS_KEPT = 64
 
 
-def identity_of(configured: str | None, product: tuple[Path, ...] = PRODUCT, machine: Path = MACHINE) -> str:
+def identity_of(
+    configured: str | None,
+    product: tuple[Path, ...] = PRODUCT,
+    machine: Path = MACHINE,
+    namespace: Path = NAMESPACE,
+) -> str:
     """This host's identity.
 
     Raises:
@@ -39,13 +47,22 @@ def identity_of(configured: str | None, product: tuple[Path, ...] = PRODUCT, mac
     parts = {"product": _first(product), "machine": _first((machine,))}
     missing = {"product": f"product uuid ({product[0]})", "machine": f"machine id ({machine})"}
     lacking = [missing[name] for name, value in parts.items() if value is None]
-    if lacking:
+    if lacking or _in_container(namespace):
+        what = f"has no {' and no '.join(lacking)} of its own" if lacking else "is a container"
         raise Refused(
-            f"this host has no {' and no '.join(lacking)} of its own, so a copy of it could not be told from it, and would take "
+            f"this host {what}, so a copy of it could not be told from it, and would take "
             f"its volumes over. Give it an identity that no other host has, in the settings, say `host_identity: rack7-slot3`; "
             f"never the same on two hosts, and not in an image that is copied"
         )
     return ",".join(f"{name}={_digest(value)}" for name, value in parts.items() if value is not None)
+
+
+def _in_container(namespace: Path) -> bool:
+    """It shares the product uuid with its host, and the machine id with its image or its copies."""
+    try:
+        return namespace.stat().st_ino != _OF_THE_HOST
+    except OSError:
+        return False
 
 
 def _first(files: tuple[Path, ...]) -> str | None:
@@ -106,13 +123,20 @@ class KeptIdentity:
             return False  # none that anybody can read
 
     def published(self, boot: str) -> None:
+        self._note(boot, was_node=True)
+
+    def replaced(self) -> None:
+        if self._was_node:
+            self._note(self._boots[-1], was_node=False)
+
+    def _note(self, boot: str, *, was_node: bool) -> None:
         try:
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._remember(boot, was_node=True)
-            if self._word.exists():
+            self._remember(boot, was_node=was_node)
+            if was_node and self._word.exists():
                 self._word.unlink(missing_ok=True)
         except (Refused, OSError) as error:
-            raise Retryable(f"it can't be noted that this host is the node: {error}") from error
+            raise Retryable(f"it can't be noted which host is the node: {error}") from error
 
     def _remember(self, boot: str, *, was_node: bool) -> None:
         if boot in self._boots and was_node == self._was_node and self._file.exists():

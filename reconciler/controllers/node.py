@@ -249,6 +249,8 @@ class NodeReconciler:
         if step is None:
             if published == wanted:
                 self._this.published(boot)
+            elif own.fault and published is not None:
+                self._this.replaced()
             return After(OTHER_HOST_S) if own.fault else Done()
         if step.do is Do.MINT_BOOT:
             self._boot.mint()

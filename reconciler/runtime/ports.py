@@ -565,6 +565,10 @@ class HostIdentity(Protocol):
         """Remember, durably, that this boot was published. A word is used up by it."""
         ...
 
+    def replaced(self) -> None:
+        """Remember, durably, that another host is the node."""
+        ...
+
 
 # --- Fencing -------------------------------------------------------------------------------------------------------------
 

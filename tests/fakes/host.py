@@ -297,6 +297,9 @@ class FakeIdentity:
             self._host.state["boots"].append(boot)
         self._host.state.pop("word", None)
 
+    def replaced(self) -> None:
+        self._host.state["was_node"] = False
+
 
 def an_identity(name: str = "web-1") -> FakeIdentity:
     """Of a host that is needed for nothing else."""

@@ -185,6 +185,49 @@ def test_a_clone_that_starts_while_the_first_is_off(pair: Pair) -> None:
     pair.first_goes_on()
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("happens", [restarted, paused, cut_off, without_etcd])
+def test_a_clone_that_started_while_the_first_was_off_never_becomes_the_node(
+    pair: Pair, happens: Callable[[Pair], None]
+) -> None:
+    pair.stop_first()
+    wait_until("its sign of life is gone", lambda: fleets.value(pair.fleet, Family.ALIVE, "a") is None, 30)
+    pair.start_clone()
+    pair.clone_waits()
+    pair.start_first()
+    wait_until("it is back", lambda: fleets.value(pair.fleet, Family.ALIVE, "a") is not None, 30)
+    happens(pair)
+    pair.for_s(LEASE_OVER_S)
+    pair.first_goes_on()
+    assert fleets.unready(pair.fleet, "clone", "another host is a")
+
+
+@pytest.mark.long
+def test_a_host_that_is_back_after_a_second_waits_for_nobody(pair: Pair) -> None:
+    """Fifty power cuts with a copy that waits: each time its volume is back by itself, and the copy has nothing."""
+    fleet = pair.fleet
+    pair.start_clone()
+    pair.clone_waits()
+    for _ in range(50):
+        before = fleets.value(fleet, Family.NODE, "a").boot
+        fleet.daemon("a").kill(signal.SIGKILL)
+        fleet.end_children("a")
+        for device in fleet.loop_devices():
+            fleets.run(["losetup", "--detach", f"/dev/{device}"])
+        fleet.reboot("a")
+        time.sleep(1.0)
+        pair.start_first()
+
+        def is_back(before: str = before) -> bool:
+            status = fleets.value(fleet, Family.ATTACHMENT, "a", "mine")
+            return getattr(status, "attached", False) and status.boot != before
+
+        wait_until("its volume is back", is_back, 60)
+        assert fleets.value(fleet, Family.NODE, "a").host_identity == "setting=a"
+        assert not (fleet.folder / "clone" / "dev" / "mine").is_symlink()
+    assert not fleet.keys("/brickwork/v1/fences/"), "no person was needed"
+
+
 def test_a_copied_state_folder_stops_its_daemon(pair: Pair) -> None:
     """Before anything is written, with both identities and the remedy; a person's word there lets it wait for the fence."""
     place = pair.fleet.folder / "clone"

@@ -75,7 +75,7 @@ HAPPENS = {
 
 
 @pytest.mark.parametrize("disk", ["its own", "copied"])
-@pytest.mark.parametrize("clone", ["waits", "starts meanwhile"])
+@pytest.mark.parametrize("clone", ["waits", "starts meanwhile", "started while it was off"])
 @pytest.mark.parametrize("happens", HAPPENS.values(), ids=HAPPENS)
 def test_the_first_host_stays_the_node(happens: Callable[[Run], None], clone: str, disk: str) -> None:
     """Its device is not touched, nothing is unmapped under it, and it goes on by itself."""
@@ -88,6 +88,13 @@ def test_the_first_host_stays_the_node(happens: Callable[[Run], None], clone: st
             fleet.copy_disk("n1", "n1-copy")
         if clone == "waits":
             copy.start()
+            run.let_pass(AWAY_S)
+        elif clone == "started while it was off":
+            fleet.daemons["node/n1"].stop()
+            run.let_pass(AWAY_S)
+            copy.start()
+            run.let_pass(AWAY_S)
+            fleet.daemons["node/n1"].start()
             run.let_pass(AWAY_S)
         else:
             fleet.clock.spawn("later", lambda: later(fleet.clock, copy))
@@ -221,6 +228,16 @@ def test_a_person_moves_the_node_to_the_other_host() -> None:
         fleet.turn_on("n1")
         run.let_pass(60.0)
         assert not first.devices
+        assert published(fleet).host_identity == "n1-copy"
+        # a record that can't be read is not the former host's to put right, although it wrote it once
+        fleet.daemons["node/n1-copy"].stop()
+        run.let_pass(AWAY_S)
+        path = fleet.keyspace.path(Family.NODE, "n1")
+        run.act(Act(0.0, path, b"{"))
+        run.let_pass(AWAY_S)
+        assert fleet.etcd.contents()[path] == b"{"
+        fleet.daemons["node/n1-copy"].start()
+        run.let_pass(AWAY_S)
         assert published(fleet).host_identity == "n1-copy"
         # back again, for the settled end of a run
         other = published(fleet).boot

@@ -15,6 +15,9 @@ from daemons.process import Exit, Refused
 PRODUCT, MACHINE = "4C4C4544-0042-3510-8054-C2C04F4D5731\n", "b08dfa6083e7567a1921a715000001fb\n"
 
 
+NO_CONTAINER = Path("/nowhere")
+
+
 @pytest.fixture
 def firmware(tmp_path: Path) -> tuple[Path, Path]:
     product, machine = tmp_path / "product_uuid", tmp_path / "machine-id"
@@ -26,13 +29,15 @@ def firmware(tmp_path: Path) -> tuple[Path, Path]:
 def test_it_is_made_of_board_and_system(firmware: tuple[Path, Path]) -> None:
     """Either one changes it. It tells neither: `nodes/N` is read by all."""
     product, machine = firmware
-    seen = [identity_of(None, (product,), machine)]
+    seen = [identity_of(None, (product,), machine, NO_CONTAINER)]
     product.write_text(PRODUCT.lower())
-    assert identity_of(None, (product,), machine) == seen[0], "one firmware writes it so, the next otherwise"
+    assert identity_of(None, (product,), machine, NO_CONTAINER) == seen[0], (
+        "one firmware writes it so, the next otherwise"
+    )
     product.write_text(PRODUCT.replace("31", "32"))
-    seen.append(identity_of(None, (product,), machine))
+    seen.append(identity_of(None, (product,), machine, NO_CONTAINER))
     machine.write_text(MACHINE.replace("fb", "fc"))
-    seen.append(identity_of(None, (product,), machine))
+    seen.append(identity_of(None, (product,), machine, NO_CONTAINER))
     assert len(set(seen)) == 3
     assert not any(MACHINE.strip() in each for each in seen)
 
@@ -57,15 +62,36 @@ def test_a_host_without_one_is_refused(
     for file, value in zip(firmware, (product, machine), strict=True):
         file.unlink() if value is None else file.write_text(value)
     with pytest.raises(Refused, match=f"no {names}.*`host_identity: "):
-        identity_of(None, (firmware[0],), firmware[1])
+        identity_of(None, (firmware[0],), firmware[1], NO_CONTAINER)
     assert identity_of("rack7", (firmware[0],), firmware[1]) == "setting=rack7"
+
+
+def test_a_container_is_refused(firmware: tuple[Path, Path], tmp_path: Path) -> None:
+    """Its firmware is its host's, and its machine id its image's: two from one image bear one identity."""
+    namespace = tmp_path / "another one"
+    namespace.touch()
+    product, machine = firmware
+    with pytest.raises(Refused, match="is a container.*`host_identity: "):
+        identity_of(None, (product,), machine, namespace)
+    assert identity_of("web-1", (product,), machine, namespace) == "setting=web-1"
+
+
+def test_a_host_that_another_one_replaced_does_not_take_itself_for_the_node(tmp_path: Path) -> None:
+    kept = KeptIdentity(tmp_path, "web-1", "a=1", "b1")
+    kept.published("b1")
+    kept.replaced()
+    assert not kept.was_node()
+    again = KeptIdentity(tmp_path, "web-1", "a=1", "b2")
+    assert (again.was_node(), sorted(again.boots())) == (False, ["b1", "b2"])
 
 
 def test_a_board_without_dmi_tells_a_serial_number(firmware: tuple[Path, Path], tmp_path: Path) -> None:
     product, machine = firmware
     serial = tmp_path / "serial-number"
     serial.write_text("100000003d1d1c36\0")
-    assert identity_of(None, (tmp_path / "none", serial), machine) != identity_of(None, (product, serial), machine)
+    assert identity_of(None, (tmp_path / "none", serial), machine, NO_CONTAINER) != identity_of(
+        None, (product, serial), machine, NO_CONTAINER
+    )
 
 
 def test_boots_are_remembered_under_it(tmp_path: Path) -> None:
