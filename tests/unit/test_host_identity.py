@@ -71,7 +71,7 @@ def test_a_container_is_refused(firmware: tuple[Path, Path], tmp_path: Path) -> 
     namespace = tmp_path / "another one"
     namespace.touch()
     product, machine = firmware
-    with pytest.raises(Refused, match="is a container.*`host_identity: "):
+    with pytest.raises(Refused, match=r"is a container.*`host_identity: "):
         identity_of(None, (product,), machine, namespace)
     assert identity_of("web-1", (product,), machine, namespace) == "setting=web-1"
 
