@@ -28,7 +28,7 @@ from reconciler.controllers.keeper import Keeper
 from reconciler.controllers.last_wishes import LastWishes
 from reconciler.controllers.snapshot import Writer
 from reconciler.controllers.strays import StrayReconciler
-from reconciler.controllers.surroundings import BY_IDENTIFIER, BY_VOLUME, identifiers_of, volume_of
+from reconciler.controllers.surroundings import BY_BACKEND, BY_IDENTIFIER, BY_VOLUME, backend_of, identifiers_of, volume_of
 from reconciler.controllers.vanished import VanishedVolumes
 from reconciler.controllers.volume import VolumeReconciler
 from reconciler.controllers.wishes import WishTimes
@@ -39,7 +39,7 @@ from reconciler.runtime.lease import LeaseSession
 from reconciler.runtime.ports import Backend, Compare, Item, PortError
 from schema.codec import Malformed, decode
 from schema.keys import CLUSTER, VERDICT_OF, Family, Key, Keyspace, Unparsable
-from schema.models import Condition, Leader, NodeRecord
+from schema.models import Condition, Leader, NodeRecord, Record
 
 PROGRAM = "brickwork-controller"
 SURVIVORS_S = 60.0
@@ -293,13 +293,18 @@ class _Later:
 
 
 def indexes(keyspace: Keyspace) -> tuple[Index, ...]:
-    nodes = keyspace.folder(Family.NODE)
+    nodes, records = keyspace.folder(Family.NODE), keyspace.folder(Family.RECORD)
 
     def identifiers(path: str, item: Item) -> Sequence[str]:
         record = decode(NodeRecord, item.value) if path.startswith(nodes) else Malformed("", "")
         return tuple(identifiers_of(record.connector)) if isinstance(record, NodeRecord) else ()
 
-    return Index(BY_VOLUME, lambda path, _: volume_of(keyspace, path)), Index(BY_IDENTIFIER, identifiers)
+    def backends(path: str, item: Item) -> Sequence[str]:
+        record = decode(Record, item.value) if path.startswith(records) else None
+        return backend_of(record) if isinstance(record, Record) else ()
+
+    by_volume = Index(BY_VOLUME, lambda path, _: volume_of(keyspace, path))
+    return by_volume, Index(BY_IDENTIFIER, identifiers), Index(BY_BACKEND, backends)
 
 
 def start(settings: ControllerSettings) -> ControllerDaemon:

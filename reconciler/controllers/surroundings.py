@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 
+from reconciler.controllers.keeper import Keeper, volume_data
 from reconciler.controllers.vanished import VanishedVolumes
 from reconciler.core.mass import MassRule
 from reconciler.core.reading import Around
 from reconciler.runtime.cache import Cache
-from reconciler.runtime.ports import Item
+from reconciler.runtime.ports import Item, VolumeData
 from schema.keys import Family, Key, Keyspace
-
-if TYPE_CHECKING:
-    from reconciler.controllers.keeper import Keeper
+from schema.models import Intent, Record
 
 BY_VOLUME = "volume"
 """Cache index: keys by the volume they name."""
+BY_BACKEND = "backend"
+"""Cache index: `records/` keys of volumes that may be on a backend, those that are being deleted as `<backend>/leaving`."""
 BY_IDENTIFIER = "identifier"
 """Cache index: `nodes/` keys by `<property>=<value>` of their connector properties."""
 
+WITNESSES = 8
+"""So many other volumes are looked for where one that is to be deleted can't be found."""
 IDENTIFIERS = ("initiator", "nqn", "nvme_hostid", "uuid", "wwpns")
 """Connector properties that some protocol needs to be unique among nodes (A17)."""
 
@@ -29,6 +32,17 @@ def volume_of(keyspace: Keyspace, path: str) -> tuple[str, ...]:
     key = keyspace.parse(path)
     volume = key.volume if isinstance(key, Key) else None
     return () if volume is None else (volume,)
+
+
+def backend_of(record: Record) -> tuple[str, ...]:
+    """The index entry of a record under `BY_BACKEND`. What is still to be made is on none."""
+    match record.intent:
+        case None | Intent.EXTEND:
+            return (record.backend,)
+        case Intent.DELETE:
+            return (f"{record.backend}/leaving",)
+        case Intent.CREATE | Intent.IMPORT:
+            return ()
 
 
 def identifiers_of(connector: Mapping[str, object]) -> Iterable[str]:
@@ -50,8 +64,8 @@ class Surroundings:
         self._keyspace = keyspace
         self._keepers = keepers
         self._vanished = VanishedVolumes(cache, keyspace, mass)
-        self._twins: dict[str, str] = {}
-        """Node -> the one whose record keeps it from being granted anything."""
+        self._twins: dict[tuple[str, str], str] = {}
+        """Node and backend -> the node whose record keeps it from being granted anything there."""
 
     def around(self, volume: str) -> Around:
         vanished = self._vanished
@@ -63,6 +77,15 @@ class Surroundings:
             deletion_paused=vanished.why_paused,
             deletion_confirmed=vanished.is_answered,
         )
+
+    def others(self, backend: str, besides: str) -> Sequence[VolumeData]:
+        """Some of the backend's other volumes. Those that are being deleted come last: they may be gone, and are still recorded."""
+        items = self._cache.select(BY_BACKEND, backend, WITNESSES + 1)
+        if len(items) <= WITNESSES:
+            items += self._cache.select(BY_BACKEND, f"{backend}/leaving", WITNESSES + 1)
+        read = ((item.key.rsplit("/", 1)[1], self._cache.decoded(item)) for item in items)
+        found = (volume_data(name, record) for name, record in read if name != besides and isinstance(record, Record))
+        return tuple(islice(found, WITNESSES))
 
     def _nodes(self, volume: str) -> Iterable[str]:
         for item in self._cache.select(BY_VOLUME, volume):
@@ -79,7 +102,7 @@ class Surroundings:
 
     def waiting_for(self, node: str) -> tuple[str, ...]:
         """The nodes that wait for a change of this node's record."""
-        return tuple(each for each, twin in tuple(self._twins.items()) if twin == node)
+        return tuple({waiting for (waiting, _), twin in tuple(self._twins.items()) if twin == node})
 
     def _twin(self, node: str, backend: str) -> str | None:
         """Another node that published one of this node's identifiers before it: the first keeps working (A17).
@@ -87,9 +110,11 @@ class Surroundings:
         Who waits is noted before the answer counts: the other record may change between the look and the note.
         """
         told = self._look_for_twin(node, backend)
-        while told is not None and self._twins.get(node) != told[0]:
-            self._twins[node] = told[0]
+        while told is not None and self._twins.get((node, backend)) != told[0]:
+            self._twins[node, backend] = told[0]
             told = self._look_for_twin(node, backend)
+        if told is None:
+            self._twins.pop((node, backend), None)
         return f"{told[0]} ({told[1]})" if told else None
 
     def _look_for_twin(self, node: str, backend: str) -> tuple[str, str] | None:

@@ -7,13 +7,12 @@ resumed by this same function, from the keys.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import islice
 
 from pydantic import BaseModel
 
-from reconciler.controllers.keeper import Keeper, volume_data
+from reconciler.controllers.keeper import Keeper
 from reconciler.controllers.last_wishes import LastWishes
 from reconciler.controllers.snapshot import Conflict, Snapshot, Unanswered, Writer
 from reconciler.controllers.surroundings import Surroundings
@@ -36,17 +35,14 @@ from reconciler.runtime.ports import (
     Terminal,
     TooLarge,
     UnknownOutcome,
-    VolumeData,
 )
 from schema.keys import Family, Key, Keyspace
-from schema.models import Condition, Intent, Record, VolumeSpec
+from schema.models import Condition, Record, VolumeSpec
 
 ASK_AGAIN_S = (5.0, 300.0)
 """Shortest and longest pause between two questions to the driver while a node says that it can't reach the volume."""
 LISTEN_S = 0.1
 """Until the watch has brought what was written a moment ago."""
-WITNESSES = 8
-"""So many other volumes are looked for where one that is to be deleted can't be found."""
 CREATION = (Do.CREATE, Do.EXTEND)
 """Steps whose terminal failure only a new wish can cure."""
 
@@ -92,7 +88,7 @@ class VolumeReconciler:
             mint_uid=mint_uid,
             failpoint=failpoint,
             now=lambda: rfc3339(clock.wall()),
-            others=self._others,
+            others=self._surroundings.others,
         )
         self._observe_step = observe_step
         self._refused = refused
@@ -194,18 +190,6 @@ class VolumeReconciler:
             picture = BackendView(ready=False, known=False, fault=f"served here: {names}")
         around = self._surroundings.around(volume)
         return volume_view(snapshot.see, volume, around, picture, known.memory)
-
-    def _others(self, backend: str, besides: str) -> Sequence[VolumeData]:
-        """Some of the backend's other volumes that exist as far as is known."""
-        items = self._cache.prefix(self._keyspace.folder(Family.RECORD))
-        read = ((self._keyspace.parse(item.key), self._cache.decoded(item)) for item in items)
-        made = (
-            volume_data(key.names[0], record)
-            for key, record in read
-            if isinstance(key, Key) and isinstance(record, Record) and key.names[0] != besides
-            if record.backend == backend and record.intent in (None, Intent.EXTEND)
-        )
-        return tuple(islice(made, WITNESSES))
 
     # --- acting
 

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import Any
 
 from reconciler.runtime.index import Index, Report, Table
@@ -104,12 +105,12 @@ class Cache:
         with self._lock:
             return tuple(map(self._items.__getitem__, self._range(prefix)))
 
-    def select(self, index: str, value: str) -> tuple[Item, ...]:
-        """The items that the named index finds under the value, in key order."""
+    def select(self, index: str, value: str, at_most: int | None = None) -> tuple[Item, ...]:
+        """The items that the named index finds under the value, in key order; `at_most`: any so many of them."""
         table = next(table for table in self._indexes if table.index.name == index)
         with self._lock:
-            keys = table.keys.get(value)
-            return tuple(map(self._items.__getitem__, sorted(keys))) if keys else ()
+            keys = table.keys.get(value, ())
+            return tuple(map(self._items.__getitem__, sorted(islice(keys, at_most))))
 
     def decoded(self, item: Item) -> Any:
         """What the `decode` given at construction makes of an item, computed once per key and revision.

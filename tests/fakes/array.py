@@ -59,6 +59,8 @@ class FakeArray:
         """Whether its driver can tell what is exported (`exposures`)."""
         self.mark = f"serial-{name}"
         """By which its storage is known; empty: its driver does not tell."""
+        self.identifiers: tuple[str, ...] = ("initiator",)
+        """What of a node must be its own."""
         self.padding = ""
         """Is part of each conn_info: drivers of large arrays tell of hundreds of portals."""
         self.pools = 1

@@ -248,7 +248,7 @@ class FakeBackend:
             for n in range(self.array.pools)
         ]
         return BackendInfo(
-            "tests.fakes.FakeDriver", PROTOCOL, capabilities, {"pools": pools}, ("initiator",), self.array.mark
+            "tests.fakes.FakeDriver", PROTOCOL, capabilities, {"pools": pools}, self.array.identifiers, self.array.mark
         )
 
 

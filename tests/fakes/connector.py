@@ -146,6 +146,7 @@ class FakeConnector:
             "initiator": self.host.initiator,
             "ip": "192.0.2.1",
             "multipath": self.host.paths_total > 1,
+            "nqn": self.host.nqn,
             "os_type": "linux",
             "platform": "x86_64",
         }

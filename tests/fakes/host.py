@@ -66,6 +66,7 @@ class FakeHost:
         self.hostname = name
         self.initiator = f"iqn.1994-05.com.example:{name}"
         """May be changed, or another host's: then both are one to an array. A device keeps the one that it came by."""
+        self.nqn = f"nqn.2014-08.org.example:{name}"
         self.up = True
         self.boots = 1
         self.restores_sessions = False

@@ -132,6 +132,39 @@ def test_who_waits_for_the_record_of_another_node_goes_on_when_it_goes() -> None
     assert not result.failure, f"{result.failure}\n{result.transcript(60)}"
 
 
+@pytest.mark.parametrize("order", [(1, 2), (2, 1)])
+def test_who_waits_for_one_node_on_each_backend_goes_on_when_either_goes(order: tuple[int, int]) -> None:
+    """F-S9: a backend over iSCSI and one over NVMe, each with an identifier that another retired host has."""
+
+    def story(run: Run) -> None:
+        fleet = run.fleet
+        fleet.arrays["array2"].identifiers = ("nqn",)
+        first, second, new = (fleet.hosts[name] for name in ("n1", "n2", "n3"))
+        fleet.daemons["node/n3"].kill()
+        run.let_pass(5.0)
+        for name in ("node/n1", "node/n2"):
+            fleet.daemons[name].kill()
+        first.initiator, new.initiator = new.initiator, first.initiator
+        second.nqn, new.nqn = new.nqn, second.nqn
+        run.let_pass(10.0)
+        fleet.daemons["node/n3"].start()
+        for number in (1, 2):
+            wish = b'{"backend": "array%d", "size_gib": 1}' % number
+            fleet.by_hand(fleet.keyspace.path(Family.DESIRED_VOLUME, f"v{number}"), wish)
+            run.act(attachment(fleet, "n3", f"v{number}"))
+        run.let_pass(10.0)
+        assert not new.devices
+        for number in order:
+            fleet.by_hand(fleet.keyspace.path(Family.NODE, f"n{number}"), None)
+            run.let_pass(5.0)
+            assert new.device(f"/dev/brickwork/v{number}") is not None, "it waits for the next resync"
+        for name in ("node/n1", "node/n2"):
+            fleet.daemons[name].start()
+
+    result = Run(Scenario("two retired", Shape(1, 3, 2), [], []), story=story).play()
+    assert not result.failure, f"{result.failure}\n{result.transcript(60)}"
+
+
 def test_a_backend_that_is_forgotten_is_unknown_to_its_wishes_at_once() -> None:
     """F-S9: whoever waits for its controller is told that there is none; not at the next resync."""
 

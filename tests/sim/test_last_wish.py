@@ -86,7 +86,7 @@ def random_order(seed: int) -> None:
 
     def story(run: Run) -> None:
         fleet = run.fleet
-        last = RETAIN
+        last, was_retained = RETAIN, False
         wish(fleet, last)
         run.until_settled()
         for number, change in enumerate(changes):
@@ -94,6 +94,7 @@ def random_order(seed: int) -> None:
                 assert last == DELETE, f"{changes[:number]}: {last} was said last"
                 return  # as was said; and what is wished now is another volume
             if unseen and number == last_put:
+                was_retained = phase(fleet) is VolumePhase.RETAINED
                 lead(fleet, on=False)
             wish(fleet, change)
             last = change or last
@@ -109,7 +110,8 @@ def random_order(seed: int) -> None:
         asked = "LastWishUnknown" in reasons(fleet)
         if unseen and compacts:
             assert has_data(fleet)
-            if not asked:  # it was retained before: of such a volume nobody is asked what may have been wished since
+            assert asked != was_retained, f"{changes}: {phase(fleet)}"
+            if was_retained:  # of such a volume nobody is asked what may have been wished since
                 assert phase(fleet) is VolumePhase.RETAINED
                 return
             answer(run, rng.choice((RETAIN, DELETE)))

@@ -164,6 +164,35 @@ def test_f_d6_without_a_mark_a_volume_that_is_not_found_is_forgotten_only_where_
     play(story)
 
 
+def test_f_d6_without_a_mark_volumes_that_are_all_deleted_at_once_are_kept_where_none_is_found() -> None:
+    """What is being deleted is recorded all the same: the last ones of a backend do not pass for gone on another array."""
+
+    def story(run: Run) -> None:
+        fleet = run.fleet
+        array = fleet.arrays["array1"]
+        array.mark = ""
+        for daemon in fleet.daemons.values():
+            daemon.kill()
+        for daemon in fleet.daemons.values():
+            daemon.start()
+        wish(run, "v", "w")
+        run.act(put(fleet, Family.DESIRED_ATTACHMENT, "n1", "v", value=None))
+        run.until_settled()
+        kept, array.volumes = array.volumes, {}
+        for name in ("v", "w"):
+            run.act(put(fleet, Family.DESIRED_VOLUME, name, value=None))
+        run.let_pass(60.0)
+        assert record_of(fleet, "v") is not None
+        assert record_of(fleet, "w") is not None
+        array.volumes = kept
+        run.until_settled()
+        assert not array.volumes
+        assert record_of(fleet, "v") is None
+        assert record_of(fleet, "w") is None
+
+    play(story)
+
+
 def test_f_d6_a_person_may_say_that_a_volume_is_gone() -> None:
     def story(run: Run) -> None:
         fleet = run.fleet
