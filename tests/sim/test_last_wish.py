@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from reconciler.runtime.ports import Op, Put
+from reconciler.runtime.ports import Op, Put, Retryable
 from schema.keys import Family, Key
 from schema.models import Record, Verdict, VolumePhase, VolumeStatus
+from tests.fakes.child import Fault as CallFault
 from tests.sim.fleet import Fleet, Shape
 from tests.sim.run import Run, Scenario
 
@@ -197,6 +198,61 @@ def test_a_wish_that_nobody_saw_is_not_forgotten_while_a_detach_is_under_way() -
         assert phase(fleet) is VolumePhase.RETAINED
 
     played(story, "detach under way")
+
+
+def test_what_history_told_is_not_asked_of_people_when_another_step_fails() -> None:
+    """The array does not answer while a detach is under way; what is said of that failure knows of the last wish, too."""
+
+    def story(run: Run) -> None:
+        fleet = run.fleet
+        attachment = fleet.keyspace.path(Family.DESIRED_ATTACHMENT, "n1", "v")
+        wish(fleet, DELETE)
+        fleet.by_hand(attachment, b"{}")
+        run.until_settled()
+        lead(fleet, on=False)
+        wish(fleet, RETAIN)
+        wish(fleet, GONE)
+        fleet.by_hand(attachment, None)
+        run.let_pass(30.0)
+        fleet.call_fault = lambda _by, _where, call: CallFault(lands=False, raises=Retryable("it does not answer")) if call == "terminate" else None
+        lead(fleet, on=True)
+        for _ in range(30):
+            run.let_pass(1.0)
+            assert "LastWishUnknown" not in reasons(fleet)
+        fleet.call_fault = lambda _by, _where, _call: None
+        run.until_settled()
+        assert phase(fleet) is VolumePhase.RETAINED
+
+    played(story, "failure")
+
+
+def test_a_confirmation_from_before_the_question_is_no_answer() -> None:
+    """It was about another fault of the same volume, told at the same key."""
+
+    def story(run: Run) -> None:
+        fleet = run.fleet
+        wish(fleet, DELETE, 2)
+        run.until_settled()
+        wish(fleet, DELETE, 1)
+        run.let_pass(10.0)
+        assert reasons(fleet) == ["SizeSmaller"]
+        record = fleet.invariants.values[Key(Family.RECORD, ("v",))]
+        assert isinstance(record, Record)
+        fleet.by_hand(fleet.keyspace.path(Family.DESIRED_DELETION, "v"), json.dumps({"uid": record.uid}).encode())
+        run.let_pass(10.0)
+        lead(fleet, on=False)
+        wish(fleet, RETAIN, 2)
+        wish(fleet, GONE)
+        run.let_pass(10.0)
+        fleet.etcd.put("/of/somebody/else")
+        fleet.etcd.compact()
+        lead(fleet, on=True)
+        run.let_pass(60.0)
+        assert reasons(fleet) == ["LastWishUnknown"]
+        assert has_data(fleet)
+        answer(run, DELETE)
+
+    played(story, "before the question")
 
 
 def test_a_last_wish_that_was_refused_deletes_nothing() -> None:

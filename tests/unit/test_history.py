@@ -6,8 +6,12 @@ import random
 
 import pytest
 
+from reconciler.controllers.last_wishes import LastWishes
+from reconciler.core.views import RecordView, VolumeView
 from reconciler.runtime.history import last_value
-from reconciler.runtime.ports import Compacted
+from reconciler.runtime.ports import Compacted, Event
+from schema.keys import Keyspace
+from schema.models import Intent
 from tests.fakes.clock import VirtualClock
 from tests.fakes.store import FakeEtcd
 
@@ -79,3 +83,20 @@ def test_the_last_value_or_none(seed: int) -> None:
         assert last_value(etcd.client(), KEY, known, etcd.revision).item.value == last
     except Compacted:
         assert compacted >= known
+
+
+def test_a_wish_that_the_watch_brings_in_the_middle_of_a_look_leaves_nothing_proven() -> None:
+    """F-D2: what is known up to a revision is looked at after the revision was read, or the two are of different moments."""
+    etcd = FakeEtcd(VirtualClock())
+    wishes = LastWishes(etcd.client(), Keyspace("/bw/"))
+    wishes.listen(None, 5)
+
+    class Heard(int):
+        """Compared once what was heard of changes has been read."""
+
+        def __ge__(self, other: int) -> bool:
+            wishes.listen([Event("/bw/desired/volumes/v", None, 11)], 12)
+            return int(self) >= other
+
+    record = RecordView("u", "b", 1, intent=Intent.DELETE, on_delete="delete", heard=Heard(7), ended=True, unproven=True)
+    assert not wishes.complete(VolumeView("v", record=record), record_revision=10).proven
