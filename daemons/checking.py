@@ -51,11 +51,14 @@ def unusable_backends(settings: ControllerSettings, *, set_up: bool) -> Iterator
     with tempfile.TemporaryDirectory(prefix="brickwork-check-") as folder:
         state = settings.state_folder if set_up else Path(folder)
         for name, backend in settings.backends.items():
-            yield from (f"backends.{name}: {redact_text(fault)}" for fault in _tried(backend, state, set_up=set_up))
+            yield from (
+                f"backends.{name}: {redact_text(fault)}"
+                for fault in _tried(backend, state, Path(folder), set_up=set_up)
+            )
 
 
-def _tried(backend: BackendSettings, state: Path, *, set_up: bool) -> list[str]:
+def _tried(backend: BackendSettings, state: Path, temporary: Path, *, set_up: bool) -> list[str]:
     try:
-        return list(CinderBackend(backend, state, log=lambda _: None).check(set_up=set_up))
+        return list(CinderBackend(backend, state, temporary, log=lambda _: None).check(set_up=set_up))
     except PortError as error:
         return [str(error)]

@@ -12,11 +12,13 @@ import sys
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 import structlog
 
 from daemons.assembly import STOP_BOUND_S, Assembly
 from daemons.commandline import settings_from
+from daemons.identity import private_folder
 from daemons.process import Exit, Refused, keep_to_itself, run
 from daemons.settings import ControllerSettings
 from daemons.shell import Shell
@@ -28,7 +30,14 @@ from reconciler.controllers.keeper import Keeper
 from reconciler.controllers.last_wishes import LastWishes
 from reconciler.controllers.snapshot import Writer
 from reconciler.controllers.strays import StrayReconciler
-from reconciler.controllers.surroundings import BY_BACKEND, BY_IDENTIFIER, BY_VOLUME, backend_of, identifiers_of, volume_of
+from reconciler.controllers.surroundings import (
+    BY_BACKEND,
+    BY_IDENTIFIER,
+    BY_VOLUME,
+    backend_of,
+    identifiers_of,
+    volume_of,
+)
 from reconciler.controllers.vanished import VanishedVolumes
 from reconciler.controllers.volume import VolumeReconciler
 from reconciler.controllers.wishes import WishTimes
@@ -310,6 +319,7 @@ def indexes(keyspace: Keyspace) -> tuple[Index, ...]:
 def start(settings: ControllerSettings) -> ControllerDaemon:
     """The daemon on this machine: real store, real clock, Cinder in workers. Raises Refused."""
     shell = Shell(settings, CALLS, indexes(Keyspace(settings.prefix)))
+    private_folder(_temporary_folder(settings))
     try:
         end_survivors(settings.state_folder, SURVIVORS_S)
     except PortError as error:
@@ -319,9 +329,16 @@ def start(settings: ControllerSettings) -> ControllerDaemon:
     )
 
 
+def _temporary_folder(settings: ControllerSettings) -> Path:
+    return settings.run_folder / "tmp"
+
+
 def _cinder(backend: BackendSettings, settings: ControllerSettings) -> Backend:
     return CinderBackend(
-        backend, settings.state_folder, log=lambda line: _log.log(level_of(line), line, backend=backend.name)
+        backend,
+        settings.state_folder,
+        _temporary_folder(settings),
+        log=lambda line: _log.log(level_of(line), line, backend=backend.name),
     )
 
 

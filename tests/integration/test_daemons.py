@@ -306,6 +306,17 @@ def test_the_daemons_map_no_foreign_file(fleet: Fleet) -> None:
         assert not [word for word in FOREIGN if word in maps]
 
 
+@pytest.mark.parametrize("name", ["ctl", "a"])
+def test_what_drivers_leave_behind_is_in_a_folder_of_the_daemons_own(fleet: Fleet, name: str) -> None:
+    """F-K: keyrings of RBD among it, for which nobody else should have to be trusted."""
+    own = fleet.folder / name / "run" / "tmp"
+    assert own.stat().st_mode & 0o777 == 0o700
+    workers = fleet.workers(name)
+    assert workers
+    for worker in workers:
+        assert f"TMPDIR={own}".encode() in Path(f"/proc/{worker}/environ").read_bytes().split(b"\0")
+
+
 def test_stopping_a_node_daemon_touches_no_device(fleet: Fleet) -> None:
     """SIGTERM leaves devices as they are; the next start verifies them and goes on (A8, A19)."""
     fleets.wish_volume(fleet, "stays")

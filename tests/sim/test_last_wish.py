@@ -214,7 +214,8 @@ def test_what_history_told_is_not_asked_of_people_when_another_step_fails() -> N
         wish(fleet, GONE)
         fleet.by_hand(attachment, None)
         run.let_pass(30.0)
-        fleet.call_fault = lambda _by, _where, call: CallFault(lands=False, raises=Retryable("it does not answer")) if call == "terminate" else None
+        refused = CallFault(lands=False, raises=Retryable("it does not answer"))
+        fleet.call_fault = lambda _by, _where, call: refused if call == "terminate" else None
         lead(fleet, on=True)
         for _ in range(30):
             run.let_pass(1.0)

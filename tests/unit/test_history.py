@@ -98,5 +98,7 @@ def test_a_wish_that_the_watch_brings_in_the_middle_of_a_look_leaves_nothing_pro
             wishes.listen([Event("/bw/desired/volumes/v", None, 11)], 12)
             return int(self) >= other
 
-    record = RecordView("u", "b", 1, intent=Intent.DELETE, on_delete="delete", heard=Heard(7), ended=True, unproven=True)
+    record = RecordView(
+        "u", "b", 1, intent=Intent.DELETE, on_delete="delete", heard=Heard(7), ended=True, unproven=True
+    )
     assert not wishes.complete(VolumeView("v", record=record), record_revision=10).proven

@@ -97,10 +97,17 @@ class CinderBackend:
 
     Args:
         state_folder: of the controller: records of child processes, Cinder's locks and mount points.
+        temporary_folder: for what drivers put into files for a moment, keyrings of RBD among them. Default: the system's.
         log: gets the lines that the worker writes to stderr.
     """
 
-    def __init__(self, settings: BackendSettings, state_folder: Path, log: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        settings: BackendSettings,
+        state_folder: Path,
+        temporary_folder: Path | None = None,
+        log: Callable[[str], None] | None = None,
+    ) -> None:
         self.name = settings.name
         self._settings = settings
         self._state_folder = state_folder
@@ -113,6 +120,7 @@ class CinderBackend:
             name=f"backend {settings.name}",
             state_folder=state_folder,
             argv=["debug" if settings.debug else "quiet", str(settings.concurrency)],
+            environment={"TMPDIR": str(temporary_folder)} if temporary_folder else None,
             log=log,
         )
 
