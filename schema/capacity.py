@@ -23,6 +23,8 @@ _SUMS = ("total_gib", "free_gib")
 
 def amount(told: object) -> Amount:
     """What a driver said, as a number where it is one."""
+    if isinstance(told, bytes):
+        told = told.decode(errors="replace")
     if isinstance(told, str) and told.strip().lower() in (INFINITE, "inf"):
         return INFINITE
     if told is None or isinstance(told, bool):

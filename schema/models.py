@@ -211,7 +211,7 @@ class BackendStatus(Stored):
     reason: str = "Ready"
     message: Told = ""
     driver: str
-    protocol: str | None = None
+    protocol: Named | None = None
     capabilities: JsonObject = {}
     capacity: JsonObject = {}
     """The first pools by name, `pools_left_out`: how many more there are, and `total_gib`, `free_gib` of all together."""

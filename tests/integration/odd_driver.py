@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import enum
 import ipaddress
 import uuid
 from typing import Any
@@ -19,6 +20,11 @@ from reconciler.adapters.cinder.noop_driver import NoopDriver
 
 OWN: list[cfg.Opt] = [cfg.StrOpt("odd_case", help="A name in ANSWERS"), cfg.StrOpt("odd_room", default="10")]
 cfg.CONF.register_opts(OWN, group=configuration.SHARED_CONF_GROUP)
+
+
+class Word(str, enum.Enum):  # noqa: UP042  # as drivers write it, whose str() is another
+    TCP = "tcp"
+
 
 ANSWERS: dict[str, Any] = {
     "uuid": uuid.UUID(int=1),
@@ -34,6 +40,8 @@ ANSWERS: dict[str, Any] = {
     "object": object(),
     "decimal": decimal.Decimal("1.5"),
     "address": ipaddress.ip_address("10.0.0.1"),
+    "word": Word.TCP,
+    "function": (lambda: None),
 }
 
 
@@ -49,8 +57,9 @@ class OddDriver(NoopDriver):
     def get_volume_stats(self, refresh: bool = False) -> dict[str, Any]:
         stats = super().get_volume_stats(refresh)
         room = self.configuration.odd_room
-        small = {"pool_name": "small", "total_capacity_gb": "100", "free_capacity_gb": 1}
-        stats["pools"] = [small, {"pool_name": "odd", "total_capacity_gb": room, "free_capacity_gb": room}]
+        small = {"pool_name": b"small", "total_capacity_gb": "100", "free_capacity_gb": 1}
+        odd = {"pool_name": "odd", "total_capacity_gb": room, "free_capacity_gb": room}
+        stats["pools"] = (pool for pool in (small, odd))
         return stats
 
     def create_volume(self, volume: Any) -> dict[str, Any]:
@@ -58,5 +67,6 @@ class OddDriver(NoopDriver):
 
     def initialize_connection(self, volume: Any, connector: Any) -> dict[str, Any]:
         answer = super().initialize_connection(volume, connector)
+        answer["data"] |= {"wwn": 0x6000, "vol_uuid": []}
         answer["data"]["odd"] = ANSWERS[self.configuration.odd_case]
         return answer

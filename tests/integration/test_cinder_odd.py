@@ -29,6 +29,7 @@ def connected(backends: Backends, case: str) -> Any:
     first, second = backend.connect(held, HOLDER), backend.connect(held, HOLDER)
     assert first == second
     assert first.conn_info is not None
+    assert first.identity is None
     json.dumps(first.conn_info, allow_nan=False).encode()
     return first.conn_info["data"]["odd"]
 
@@ -47,6 +48,8 @@ def connected(backends: Backends, case: str) -> Any:
         ("keys", {"00000000-0000-0000-0000-000000000001": {"1": [2]}}),
         ("address", "10.0.0.1"),
         ("decimal", "1.5"),
+        ("word", "tcp"),
+        ("function", "<function <lambda>>"),
     ],
 )
 def test_f_s12_a_connection_arrives_as_after_cinders_rpc(backends: Backends, case: str, arrives: object) -> None:

@@ -182,8 +182,14 @@ _TABLE = (
 DRIVERS = {f"{ROOT}{driver.name}": driver for driver in _TABLE}
 """By class path, as in `volume_driver`."""
 
-DOCUMENTED_AS = {f"{ROOT}ibm.ibm_storage.IBMStorageDriver": f"{ROOT}ibm.ibm_storage.ibm_storage.IBMStorageDriver"}
-"""Class paths of Cinder's documentation that Cinder itself no longer finds -> where the class is."""
+DOCUMENTED_AS = {
+    f"{ROOT}LVMVolumeDriver": f"{ROOT}lvm.LVMVolumeDriver",
+    f"{ROOT}dell_emc.xtremio.XtremIOFibreChannelDriver": f"{ROOT}dell_emc.xtremio.XtremIOFCDriver",
+    f"{ROOT}emc.emc_smis_fc.EMCSMISFCDriver": f"{ROOT}dell_emc.powermax.fc.PowerMaxFCDriver",
+    f"{ROOT}ibm.ibm_storage.IBMStorageDriver": f"{ROOT}ibm.ibm_storage.ibm_storage.IBMStorageDriver",
+    f"{ROOT}macrosan.driver.MacroSANISCSIDriver.": f"{ROOT}macrosan.driver.MacroSANISCSIDriver",
+}
+"""Class paths of Cinder's documentation that Cinder itself no longer finds, or never did -> where the class is."""
 
 CUTTING = frozenset({"iscsi", "fibre_channel", "nvmeof"})
 """Protocols with a list of hosts at the array, from which `terminate_connection` takes one."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from cinder import exception, utils
 
-from reconciler.adapters.cinder import catalog, storage
+from reconciler.adapters.cinder import answers, catalog, storage
 from reconciler.adapters.cinder.library import HOST
 from reconciler.adapters.cinder.plain import plain
 from reconciler.adapters.cinder.records import PERSISTENT, Record, type_of
@@ -41,8 +41,6 @@ _IDENTIFIERS = {
     "lightos": ("nqn", "nvme_hostid"),
     "fibre_channel": ("wwpns",),
 }
-_IDENTITIES = ("vol_uuid", "volume_nguid", "wwn", "wwid")
-"""Where in conn_info's data drivers tell a device's identity, best first."""
 _SHARES = ("nfs", "smbfs", "glusterfs", "quobyte", "vzstorage", "storage")
 """Protocols of files on shares."""
 _RATES = tuple(f"{what}_{unit}_sec" for what in ("read", "write", "total") for unit in ("iops", "bytes"))
@@ -89,9 +87,10 @@ class Operations:
         self._driver.check_for_setup_error()
         tell("init_capabilities")
         self._driver.init_capabilities()
-        self._stats = dict(self._driver.capabilities)
-        if not set(self._stats) - {"properties"}:
+        told = dict(self._driver.capabilities)
+        if not set(told) - {"properties"}:
             raise Unavailable("the driver was set up, but reports neither pools nor capacity: does the array answer?")
+        self._stats = answers.statistics(told)
         tell("storage")
         self._check_storage(noted, records)
         self._driver.set_throttle()
@@ -151,16 +150,16 @@ class Operations:
     # --- What the backend is ---------------------------------------------------------------------------------------------
 
     def describe(self) -> Reply:
-        self._stats = self._driver.get_volume_stats(refresh=True) or {}
-        if not self._stats:
+        told = self._driver.get_volume_stats(refresh=True)
+        if not told:
             raise Unavailable("the driver reports neither pools nor capacity: does the array answer?")
+        self._stats = answers.statistics(told)
         self._storage = storage.mark(self._driver)
         return self._info()
 
     def _info(self) -> Reply:
         kind = type(self._driver)
-        told = plain(self._stats.get("storage_protocol")) or "unknown"
-        told = str(told[0] if isinstance(told, list) else told).lower()
+        told = (self._stats["storage_protocol"] or "unknown").lower()
         protocol = _PROTOCOLS.get(told, told)
         pools = self._pools()
         return {
@@ -177,7 +176,7 @@ class Operations:
             "capacity": {
                 "pools": [
                     {
-                        "name": pool.get("pool_name", self._name),
+                        "name": pool.get("pool_name") or self._name,
                         "total_gib": amount(pool.get("total_capacity_gb")),
                         "free_gib": amount(pool.get("free_capacity_gb")),
                     }
@@ -201,7 +200,7 @@ class Operations:
         return protocol not in _SHARES and all(word is not False for word in told)
 
     def _pools(self) -> list[Mapping[str, Any]]:
-        return self._stats.get("pools") or [self._stats]
+        return self._stats["pools"] or [self._stats]
 
     def _roomiest_pool(self) -> str:
         """Where a volume without a pool goes. Cinder's scheduler would weigh more than the free capacity."""
@@ -308,14 +307,10 @@ class Operations:
 
     def connect(self, record: Record, export: Mapping[str, Any]) -> Reply:
         loaded = self._shadow.load(record, attaching=export["node"])
-        conn_info = plain(self._driver.initialize_connection(loaded.volume, _connector(export)), "conn_info")
-        data = conn_info.setdefault("data", {})
-        self._add_options(data, record, export)
-        reply = self._reply(loaded, None)
-        local = conn_info["driver_volume_type"] == "local"
-        named = data.get("device_path") if local else next((data[key] for key in _IDENTITIES if data.get(key)), None)
-        exact = data.get("size") if local else None  # others may round up, and most do not tell
-        return {**reply, "conn_info": conn_info, "identity": named, "size_bytes": exact}
+        conn_info = answers.connection(self._driver.initialize_connection(loaded.volume, _connector(export)))
+        self._add_options(conn_info["data"], record, export)
+        told = {"identity": answers.identity(conn_info), "size_bytes": answers.size_bytes(conn_info)}
+        return {**self._reply(loaded, None), "conn_info": conn_info, **told}
 
     def _add_options(self, data: dict[str, Any], record: Record, export: Mapping[str, Any]) -> None:
         """`VolumeManager._parse_connection_options`, and what `_connection_create` adds."""

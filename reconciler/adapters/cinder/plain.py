@@ -8,6 +8,7 @@ and lists of them. Beyond it: sets come in a stable order, or each call would lo
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,8 @@ from oslo_serialization import jsonutils
 from reconciler.runtime.ports import Terminal
 
 DEPTH_MAX = 50
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+"""Of a function or generator, which Cinder sends by its name: another one each time."""
 
 
 def plain(value: Any, where: str = "the answer", depth: int = 0) -> Any:
@@ -29,7 +32,7 @@ def plain(value: Any, where: str = "the answer", depth: int = 0) -> Any:
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if isinstance(value, str):
-        return str(value).encode("utf-8", "replace").decode()
+        return value.encode("utf-8", "replace").decode()
     if isinstance(value, Mapping):
         return {_key(name): plain(each, f"{where}.{name}", depth + 1) for name, each in value.items()}
     if isinstance(value, set | frozenset):
@@ -37,9 +40,10 @@ def plain(value: Any, where: str = "the answer", depth: int = 0) -> Any:
     if isinstance(value, list | tuple):
         return [plain(each, f"{where}[{index}]", depth + 1) for index, each in enumerate(value)]
     try:
-        return plain(jsonutils.to_primitive(value), where, depth + 1)
+        made = plain(jsonutils.to_primitive(value), where, depth + 1)
     except (TypeError, ValueError) as error:  # UnicodeDecodeError is one, too
         raise Terminal(f"the driver's data holds a {type(value).__name__} at {where}, which can't be stored") from error
+    return _ADDRESS.sub("", made) if isinstance(made, str) else made
 
 
 def _key(name: Any) -> str:
