@@ -17,6 +17,7 @@ from client.session import Session
 from client.writing import Change, label, outcome, write
 from schema.keys import Family, Key
 from schema.models import AttachmentSpec, NodeSpec, VolumeSpec, VolumeStatus
+from schema.summary import nobody_leads
 
 
 @click.command()
@@ -52,8 +53,37 @@ def apply(session: Session, files: tuple[str, ...], yes: bool) -> None:
 
 def tell_hints(session: Session, reader: Reader, wishes: Iterable[Wish]) -> None:
     """What the wishes will wait for, or be refused for, as far as can be seen now."""
-    for hint in filter(None, (*hints(reader, list(wishes)), session.deserted())):
+    wishes = list(wishes)
+    for hint in filter(None, (*hints(reader, wishes), session.deserted())):
         click.echo(hint, err=True)
+    tell_absent(reader, [wish.key for wish in wishes])
+
+
+def tell_absent(reader: Reader, keys: Iterable[Key]) -> None:
+    """Who is not there that would have to act on these wishes, or on their end."""
+    keys = list(keys)
+    volumes = sorted(
+        {key.names[-1] for key in keys if key.family in (Family.DESIRED_VOLUME, Family.DESIRED_ATTACHMENT)}
+    )
+    nodes = sorted({key.names[0] for key in keys if key.family in (Family.DESIRED_NODE, Family.DESIRED_ATTACHMENT)})
+    known = reader.together(Key(family, (name,)) for name in nodes for family in (Family.NODE, Family.ALIVE))
+    reader.together((key for name in volumes for key in facts.volume_keys(name)), known)
+    backends = sorted({name for volume in volumes if (name := facts.backend_of(known, volume))})
+    reader.together((Key(family, (name,)) for name in backends for family in (Family.BACKEND, Family.LEADER)), known)
+    for name in backends:
+        if _is_left(known, Family.BACKEND, Family.LEADER, name):
+            click.echo(f"hint: {nobody_leads(name, None)} Nothing goes on before one does", err=True)
+    for name in nodes:
+        if _is_left(known, Family.NODE, Family.ALIVE, name):
+            click.echo(
+                f"hint: node {name} gives no sign of life: nothing goes on there before its daemon does", err=True
+            )
+
+
+def _is_left(known: Known, said: Family, there: Family, name: str) -> bool:
+    """Something was told by who is not there now."""
+    hidden = known.denied.intersection((said, there))
+    return not hidden and known.see(Key(said, (name,))) is not None and known.see(Key(there, (name,))) is None
 
 
 def _taken_back(known: Known, wish: Wish) -> bool:

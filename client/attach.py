@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 
 from client import confirming
-from client.apply import tell_hints
+from client.apply import tell_absent, tell_hints
 from client.exits import Conflict, Misuse
-from client.facts import PAIR_FAMILIES, attachment, pairs, read_attachment
+from client.facts import PAIR_FAMILIES, attachment, pairs, read_attachment, says
 from client.known import Reader
 from client.manifests import Wish
 from client.names import Ref, not_found, pair, plain
@@ -123,9 +123,10 @@ def detach(session: Session, node: str, volume: str, confirm_mass: bool) -> None
     if known.see(key) is not None:
         write(session.store, known, [*confirming.detaches(reader, known, [key]), Change(key, None)])
         click.echo(f"{label(key)} deleted")
+        tell_absent(reader, [key])
         return
     told = attachment(known, node, volume)
-    if told.reason == DETACHES_PAUSED:
+    if says(known, Key(Family.ATTACHMENT, (node, volume)), DETACHES_PAUSED):
         _confirm(session, node, volume)
         return
     if told.state is State.DETACHED:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import click
 
 from client import confirming, facts
+from client.apply import tell_absent
 from client.asking import agree
 from client.exits import Exit, Misuse
 from client.forgetting import forget
@@ -88,6 +89,7 @@ def delete(session: Session, objects: tuple[str, ...], files: tuple[str, ...], y
         click.echo(f"{label(key)} deleted")
     for key in waiting:
         click.echo(f"{label(key)} confirmed: its data is deleted")
+    tell_absent(reader, [*present, *waiting])
     missing = [key for key in dict.fromkeys(wanted) if key not in (*present, *waiting)]
     _tell_missing(
         session, reader, [key for key in missing if files or not _tell_what_is_left(reader, key)], strict=not files
@@ -162,7 +164,7 @@ def _tell_what_is_left(reader: Reader, key: Key) -> bool:
         gone, state, message = told.state is State.DETACHED, str(told.state), told.message
         kept: tuple[str, ...] = ()
     else:
-        volume = facts.volume(reader.together(facts.volume_keys(key.names[0])), key.names[0])
+        volume = facts.volume(facts.read_volume(reader, key.names[0]), key.names[0])
         gone, state, message = volume.state is VolumeState.ABSENT, str(volume.state), volume.message
         place = Place(
             reader.prefix, volume=volume.volume, backend=volume.backend or "", size_gib=str(volume.size_gib or "")

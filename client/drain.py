@@ -99,12 +99,13 @@ class _Drain:
 
     def wait(self, watching: Watching, timeout_s: float) -> None:
         """Until nothing is left, telling what is. Raises TimedOut or Blocked with all that remains and why."""
-        deadline = self.session.clock.now() + timeout_s
+        deadline, is_over = self.session.clock.now() + timeout_s, timeout_s == 0
         while left := self._left():
             while rows := self._rows(left):
                 self._tell(rows)
-                if not watching.news(deadline):
+                if is_over:
                     raise self._remaining(rows, timeout_s)
+                is_over = not watching.news(deadline)  # what is told then is how it stands then
                 left = tuple(row.volume for row in rows)
 
     def _left(self) -> tuple[str, ...]:
@@ -121,7 +122,8 @@ class _Drain:
         known = self.reader.together(around)
         for family in (Family.FENCE, Family.FENCED):
             self.reader.more(known, family, self.node)
-        self.reader.more(known, Family.BACKEND)
+        for family in (Family.BACKEND, Family.LEADER):
+            self.reader.more(known, family)
         self._must_hold(known)
         return [facts.attachment(known, self.node, volume) for volume in facts.left_on(known, self.node)]
 

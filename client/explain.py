@@ -16,7 +16,7 @@ from reconciler.core.steps import Plan
 from schema.codec import NEWER
 from schema.keys import Family, Key
 from schema.models import Alive, Claim, Holder, NodeRecord, VolumeStatus
-from schema.summary import AttachmentSummary, State, VolumeState, VolumeSummary
+from schema.summary import AttachmentSummary, State, VolumeState, VolumeSummary, nobody_leads
 
 SETTLED = (State.ATTACHED, State.DETACHED, VolumeState.AVAILABLE, VolumeState.RETAINED, VolumeState.ABSENT)
 
@@ -88,8 +88,9 @@ class _Explaining:
         if told.holders:
             _line("held by", ", ".join(told.holders))
         self._why(told)
-        if not told.waits_for and self.backend and planning.leader(self.known, self.backend) is None:
-            _line("note", f"{self._nobody_leads()} Until then nothing is done for this volume, and no detach ends.")
+        if not told.waits_for and not facts.is_led(self.known, self.name):
+            nobody = nobody_leads(self.backend, None)
+            _line("note", f"{nobody} Until then nothing is done for this volume, and no detach ends.")
         step = self.plan.step
         if self.hidden:
             _line("next", f"not known: your user may not read {self.hidden}; what follows is what the daemons told")
@@ -114,28 +115,11 @@ class _Explaining:
     def _why(self, told: VolumeSummary | AttachmentSummary) -> None:
         if isinstance(told, AttachmentSummary) and told.set_aside and told.reason != "Drained":
             _line("set aside", told.set_aside)
-        waits_for = self._waits_for(told)
-        if waits_for or told.state not in SETTLED:
+        if told.waits_for or told.state not in SETTLED:
             _line("why", told.message)
             when = f", since {age(told.since, self.now)}" if told.since else ""
             again = f", next try {age(told.next_try, self.now)}" if told.next_try else ""
-            _line("waits for", f"{waits_for}{when}{again}")
-        if waits_for.startswith(("controller", "backend")) and planning.leader(self.known, self.backend) is None:
-            _line("", self._nobody_leads())
-
-    def _waits_for(self, told: VolumeSummary | AttachmentSummary) -> str:
-        """Not for a node that has released the volume: the controller's last word on the wait may be older than that (F-S11)."""
-        other = next((each.node for each in self._holders() if each.node != getattr(told, "node", "")), "")
-        if told.reason == "HeldBy" and other:
-            held = facts.attachment(self.known, other, self.name)
-            if held.state in (State.RELEASED, State.UNEXPORTING):
-                return f"{held.waits_for} ({other} has released it)"
-        return told.waits_for
-
-    def _nobody_leads(self) -> str:
-        if not self.backend:
-            return "no controller leads the cluster: is one running?"
-        return f"no controller leads backend {self.backend}: is one running, with {self.backend} in its settings?"
+            _line("waits for", f"{told.waits_for}{when}{again}")
 
     def _next(self, node: str, told: AttachmentSummary) -> Iterator[str]:
         """Whose turn it is, as the planners decide it."""
@@ -151,7 +135,7 @@ class _Explaining:
         elif (step is None or step.node != node) and told.state in SETTLED:
             yield "nothing: settled"
         elif step is None or step.node != node:
-            yield f"nothing before {self._waits_for(told) or 'the controller'} acts"
+            yield f"nothing before {told.waits_for or 'the controller'} acts"
 
     def _advise(self, node: str, told: VolumeSummary | AttachmentSummary) -> None:
         """What to do about it; and about what the controller would say and has not yet."""

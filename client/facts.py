@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from client.known import Known, Reader
 from reconciler.core.mass import DETACHES_PAUSED
 from schema.codec import Malformed
-from schema.keys import VERDICT_OF, Family, Key, Unparsable
+from schema.keys import CLUSTER, VERDICT_OF, Family, Key, Unparsable
 from schema.models import (
     Alive,
     AttachmentSpec,
@@ -48,6 +48,7 @@ AROUND_PAIRS = (
     Family.FENCE,
     Family.FENCED,
     Family.BACKEND,
+    Family.LEADER,
 )
 VOLUME_FAMILIES = (Family.DESIRED_VOLUME, Family.VOLUME, Family.VERDICT_VOLUME)
 NODE_FAMILIES = (
@@ -79,8 +80,29 @@ def read_attachment(reader: Reader, node: str, volume: str) -> Known:
     known = reader.together(keys_around(node, volume))
     for family in (Family.FENCE, Family.FENCED):
         reader.more(known, family, node)
+    return reader.together(keys_above(known, volume), known)
+
+
+def keys_above(known: Known, volume: str) -> list[Key]:
+    """Of who acts for a volume: its backend, and its controller. What is on no backend yet is the cluster's."""
     backend = backend_of(known, volume)
-    return reader.together([Key(Family.BACKEND, (backend,))], known) if backend else known
+    own = [Key(Family.BACKEND, (backend,)), Key(Family.LEADER, (backend,))] if backend else []
+    return [*own, Key(Family.LEADER, (CLUSTER,))]
+
+
+def is_led(known: Known, volume: str) -> bool:
+    """Whether a controller acts for a volume. Its `keys_above` have to be read."""
+    backend = backend_of(known, volume)
+    if backend and known.value(Key(Family.LEADER, (backend,)), Leader) is not None:
+        return True
+    told_of = backend and known.see(Key(Family.BACKEND, (backend,))) is not None
+    return not told_of and known.value(Key(Family.LEADER, (CLUSTER,)), Leader) is not None
+
+
+def read_volume(reader: Reader, name: str) -> Known:
+    """One volume, and who acts for it."""
+    known = reader.together(volume_keys(name))
+    return reader.together(keys_above(known, name), known)
 
 
 def backend_of(known: Known, volume: str) -> str:
@@ -115,6 +137,7 @@ def attachment_facts(known: Known, node: str, volume: str) -> AttachmentFacts:
         fenced=known.boots(node),
         backend_name=backend,
         backend=known.value(Key(Family.BACKEND, (backend,)), BackendStatus) if backend else None,
+        led=is_led(known, volume),
     )
 
 
@@ -164,6 +187,7 @@ def volume(known: Known, name: str) -> VolumeSummary:
             generation=known.revision_of(wish),
             status=known.value(Key(Family.VOLUME, (name,)), VolumeStatus),
             verdict=known.value(Key(Family.VERDICT_VOLUME, (name,)), Verdict),
+            led=is_led(known, name),
         )
     )
 

@@ -114,7 +114,11 @@ def everything(reader: Reader, kind: str) -> tuple[Known, list[Found]]:
     if kind == "attachment":
         return attachments(reader)
     families = {"volume": facts.VOLUME_FAMILIES, "node": facts.NODE_FAMILIES, "backend": (Family.BACKEND,)}[kind]
-    beside = {"node": (Family.VOLUME,), "backend": (Family.LEADER,)}.get(kind, ())
+    beside = {
+        "node": (Family.VOLUME,),
+        "volume": (Family.BACKEND, Family.LEADER),
+        "backend": (Family.LEADER,),
+    }[kind]
     known = reader.families(*beside, *families)
     make = {"volume": found_volume, "node": found_node, "backend": found_backend}[kind]
     found = [make(known, name) for name in facts.names(known, *(facts.NODE_NAMING if kind == "node" else families))]
@@ -137,7 +141,7 @@ def _find(reader: Reader, meant: Ref) -> Found | None:
         return None if told.state is State.DETACHED else found_attachment(known, told)
     name = meant.names[0]
     if meant.kind == "volume":
-        known = reader.together(facts.volume_keys(name))
+        known = facts.read_volume(reader, name)
         found = found_volume(known, name)
         return None if found.shape["status"]["state"] == VolumeState.ABSENT else found
     if meant.kind == "node":

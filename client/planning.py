@@ -50,11 +50,7 @@ def read_volume(reader: Reader, volume: str) -> tuple[Known, list[str]]:
     for node in nodes:
         for family in (Family.FENCE, Family.FENCED):
             reader.more(known, family, node)
-    backend = facts.backend_of(known, volume)
-    leaders = [Key(Family.LEADER, (CLUSTER,))]
-    if backend:
-        leaders += [Key(Family.BACKEND, (backend,)), Key(Family.LEADER, (backend,))]
-    return reader.together(leaders, known), sorted(nodes)
+    return reader.together(facts.keys_above(known, volume), known), sorted(nodes)
 
 
 def _holders(known: Known, volume: str) -> set[str]:
@@ -92,7 +88,7 @@ def _backend(known: Known, volume: str) -> BackendView:
         return BackendView(ready=False, known=False, fault="no controller has told of it")
     can = status.capabilities
     return BackendView(
-        status.ready,
+        status.ready or leader(known, name) is None,  # what would be next; that nobody leads is told besides
         status.message or status.reason,
         extends=can.get("extend") is not False,
         extends_online=can.get("extend_online") is True,

@@ -241,6 +241,10 @@ REMEDIES: dict[str, tuple[str, ...]] = {
         "free space: etcdctl compact REVISION, then etcdctl defrag; or raise --quota-backend-bytes",
         "then end the alarm, and all goes on by itself: etcdctl alarm disarm",
     ),
+    "NoController": (
+        "is one running, and is the backend in its settings? systemctl status brickwork-controller",
+        "who leads: etcdctl get --prefix {prefix}leaders/; what each backend's last word was: brickctl get backends -o wide",
+    ),
     "WaitingForController": (
         "is a controller running? systemctl status brickwork-controller; what keeps it: curl -s localhost:9752/readyz",
         "who leads: etcdctl get --prefix {prefix}leaders/",

@@ -60,7 +60,7 @@ def wait(session: Session, objects: tuple[str, ...], goal: str, timeout: float) 
     reader = Reader(session.store, session.keyspace)
     watching = Watching(session.store, session.clock, [path for each in meant for path in paths(session, reader, each)])
     deadline = session.clock.now() + timeout
-    waiting = meant
+    waiting, is_over = meant, timeout == 0
     seen: dict[Ref, str] = {}
     try:
         while True:
@@ -74,8 +74,9 @@ def wait(session: Session, objects: tuple[str, ...], goal: str, timeout: float) 
             waiting = [each for each, stand in stands.items() if not met.holds(stand)]
             if not waiting:
                 return
-            if not watching.news(deadline):
+            if is_over:
                 raise _unmet([(each, stands[each]) for each in waiting], goal, timeout)
+            is_over = not watching.news(deadline)  # what is told then is how it stands then
     finally:
         watching.end()
 
@@ -112,7 +113,7 @@ def look(reader: Reader, meant: Ref) -> Stand:
         told: get.Summary = facts.attachment(known, node, volume)
         settled, fits = True, True
     elif meant.kind == "volume":
-        volume_told = facts.volume(reader.together(facts.volume_keys(meant.names[0])), meant.names[0])
+        volume_told = facts.volume(facts.read_volume(reader, meant.names[0]), meant.names[0])
         told, settled = volume_told, volume_told.observed_generation == volume_told.generation
         fits = (volume_told.size_gib or 0) >= (volume_told.wanted_gib or 0)
     else:

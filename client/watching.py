@@ -19,11 +19,11 @@ def paths(session: Session, reader: Reader, meant: Ref) -> list[str]:
     if meant.kind == "attachment":
         node, volume = meant.names
         keys = facts.keys_around(node, volume)
-        backend = facts.backend_of(reader.together(keys), volume)
-        keys += [Key(Family.BACKEND, (backend,))] if backend else []
+        keys += facts.keys_above(reader.together(keys), volume)
         folders = [keyspace.folder(family, node) for family in (Family.FENCE, Family.FENCED)]
     elif meant.kind == "volume":
         keys, folders = facts.volume_keys(meant.names[0]), []
+        keys += facts.keys_above(reader.together(keys), meant.names[0])
     else:
         single = (Family.DESIRED_NODE, Family.NODE, Family.ALIVE, Family.VERDICT_NODE)
         keys = [Key(family, meant.names) for family in single]

@@ -10,6 +10,7 @@ facts; what a user reads is derived here and nowhere else, so the clients and th
 """
 
 from schema.summary.attachment import summarise_attachment
+from schema.summary.reasons import nobody_leads
 from schema.summary.terms import (
     AttachmentFacts,
     AttachmentSummary,
@@ -33,6 +34,7 @@ __all__ = [
     "VolumeFacts",
     "VolumeState",
     "VolumeSummary",
+    "nobody_leads",
     "summarise_attachment",
     "summarise_backend",
     "summarise_node",

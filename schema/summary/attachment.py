@@ -6,7 +6,7 @@ from schema.models import AttachmentPhase
 from schema.summary.case import Case
 from schema.summary.conditions import conditions
 from schema.summary.rules import find
-from schema.summary.terms import AttachmentFacts, AttachmentSummary
+from schema.summary.terms import AttachmentFacts, AttachmentSummary, State
 
 
 def summarise_attachment(facts: AttachmentFacts) -> AttachmentSummary:
@@ -15,6 +15,7 @@ def summarise_attachment(facts: AttachmentFacts) -> AttachmentSummary:
     finding = find(case)
     status, holder = case.status, case.holder
     with_device = status is not None and status.phase is AttachmentPhase.ATTACHED
+    measured = with_device and finding.state is not State.UNCERTAIN
     epochs = [known.epoch for known in (holder, case.claim, status) if known is not None]
     return AttachmentSummary(
         node=facts.node,
@@ -27,9 +28,9 @@ def summarise_attachment(facts: AttachmentFacts) -> AttachmentSummary:
         since=finding.since,
         next_try=finding.next_try,
         path=status.path if status and with_device else None,
-        device=status.device if status and with_device else None,
+        device=status.device if status and measured else None,
         identity=status.identity if status and with_device else None,
-        paths=case.paths if with_device else None,
+        paths=case.paths if measured else None,
         size_bytes=status.size_bytes if status and with_device else None,
         mode=case.mode,
         protocol=status.protocol if status else None,

@@ -46,6 +46,9 @@ class Case:
         self.verdict_says = complaint(self.verdict.conditions) if self.verdict else None
         meaning = MEANING.get(self.verdict_says.reason) if self.verdict_says else None
         self.means = meaning.state if meaning else ""
+        self.last_word: Condition | None = None
+        if not facts.led and self.means != "Uncertain":  # a doubt stays until somebody takes it back
+            self.last_word, self.verdict_says, self.verdict, self.means = self.verdict_says, None, None, ""
         self.mine = self._claim_is_current()
         self.says_this_epoch = bool(self.holder and self.status and self.status.epoch == self.holder.epoch)
         self.unreadable = self._unreadable()
@@ -68,6 +71,17 @@ class Case:
         now = record.host_identity if isinstance(record, NodeRecord) else None
         return bool(claim and now and claim.host_identity and claim.host_identity != now)
 
+    @property
+    def is_over(self) -> bool:
+        """What the node said last is not what is so: it is silent, or the boot that said so is over."""
+        return self.silent or self.fenced or (self.status is not None and self.status.boot != self.living)
+
+    @property
+    def is_given_back(self) -> bool:
+        """The other node that the volume is waited for has done its part."""
+        others = [holder.phase for holder in self.holders if holder.node != self.facts.node]
+        return bool(others) and all(phase is HolderPhase.REVOKED for phase in others)
+
     def _unreadable(self) -> str:
         facts, where = self.facts, f"{self.facts.node}/{self.facts.volume}"
         for name, value in (
@@ -89,7 +103,7 @@ class Case:
         return complaint(self.status.conditions, *towards)
 
     def complains_of(self, reason: str) -> Condition | None:
-        if self.status is None or self.said not in HAS_DEVICE:
+        if self.status is None or self.said not in HAS_DEVICE or self.is_over:
             return None
         found = (each for each in self.status.conditions if each.reason == reason and each.status != "True")
         return next(found, None)
@@ -131,8 +145,9 @@ class Case:
 
     @property
     def backend_fault(self) -> str:
-        backend = self.facts.backend
-        return (backend.message or backend.reason) if isinstance(backend, BackendStatus) and not backend.ready else ""
+        backend, led = self.facts.backend, self.facts.led
+        unready = led and isinstance(backend, BackendStatus) and not backend.ready
+        return (backend.message or backend.reason) if unready and isinstance(backend, BackendStatus) else ""
 
     @property
     def mode(self) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from schema.codec import Malformed
 from schema.models import Condition, ConditionStatus, HolderPhase
 from schema.summary.case import HAS_DEVICE, Case
-from schema.summary.reasons import complaint
+from schema.summary.reasons import NO_CONTROLLER, complaint
 from schema.summary.rules import Finding
 from schema.summary.terms import State
 
@@ -57,6 +57,8 @@ class _Conditions:
         if self.case.mode_differs and self.attached:
             message = f"attached as {self.case.mode}, wished for as {wish.mode}"
             return self._make("Accepted", "False", "ModeDiffers", message, self.answered)
+        if self.finding.reason == NO_CONTROLLER and self.case.holder is None:
+            return self._make("Accepted", "Unknown", NO_CONTROLLER, self.finding.message, self.observed)
         if self.case.set_aside:
             return self._make("Accepted", "True", "Drained", f"set aside: {self.case.set_aside}", self.answered)
         return self._make("Accepted", "True", "Accepted", "", self.answered)

@@ -10,6 +10,9 @@ from typing import NamedTuple
 from schema.codec import Malformed
 from schema.models import Condition, Verdict
 
+NO_CONTROLLER = "NoController"
+"""The reason where the controller has to act and none leads."""
+
 
 class Meaning(NamedTuple):
     """`state`: the state of an attachment or volume that has nothing yet. `waits_for`: a template."""
@@ -76,6 +79,17 @@ def complaint(conditions: tuple[Condition, ...], *types: str) -> Condition | Non
         if condition.status != "True" and (not types or condition.type in types):
             return condition
     return None
+
+
+def nobody_leads(backend: str, last: Condition | None) -> str:
+    """That the controller has to act, and none is there; with what the last one said."""
+    who = (
+        f"backend {backend}: is one running, with {backend} in its settings?"
+        if backend
+        else "the cluster: is one running?"
+    )
+    said = f" (the last one said: {last.reason}: {last.message})" if last else ""
+    return f"no controller leads {who}{said}"
 
 
 def verdict_on(verdict: Verdict | Malformed | None, generation: int) -> Verdict | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from schema.codec import Malformed
 from schema.models import AttachmentPhase, Condition, HolderPhase
 from schema.summary.case import HAS_DEVICE, Case
-from schema.summary.reasons import MEANING
+from schema.summary.reasons import MEANING, NO_CONTROLLER, nobody_leads
 from schema.summary.terms import State
 
 Voice = Callable[[Case], Condition | None]
@@ -43,14 +43,12 @@ def _too_few(case: Case) -> Condition | None:
 
 
 def _mismatch(case: Case) -> Condition | None:
-    if case.silent or case.fenced:
-        return None  # what the node said last is not what is waited for
     found = map(case.complains_of, ("IdentityMismatch", "DuplicateIdentity", "LinkTaken"))
     return next((each for each in found if each is not None), None)
 
 
 def _no_note(case: Case) -> Condition | None:
-    return None if case.silent or case.fenced else case.complains_of("NoteUnreadable")
+    return case.complains_of("NoteUnreadable")
 
 
 def _drained(case: Case) -> Condition | None:
@@ -358,16 +356,20 @@ def find(case: Case) -> Finding:
     rule = next(rule for rule in RULES if rule.when(case))
     condition = rule.voice(case) if rule.voice else None
     if condition is None:
-        says, waits_for = case.fill(rule.says), case.fill(rule.waits_for)
-        return Finding(rule.state, rule.reason, says, waits_for, case.since(rule.state), None)
+        says, waits_for, reason = case.fill(rule.says), case.fill(rule.waits_for), rule.reason
+        if not case.facts.led and rule.waits_for in (_CTL, _BACKEND):
+            says = f"{says}; {nobody_leads(case.facts.backend_name, case.last_word)}"
+            waits_for, reason = _CTL, NO_CONTROLLER
+        return Finding(rule.state, reason, says, waits_for, case.since(rule.state), None)
     by_controller = rule.voice in (_controller, _drained)
     known = MEANING.get(condition.reason) if by_controller else None
+    waits_for = _BACKEND if condition.reason == "HeldBy" and case.is_given_back else known.waits_for if known else ""
     source = case.verdict if by_controller else case.status
     return Finding(
         rule.state,
         condition.reason,
         condition.message or case.fill(rule.says),
-        case.fill(known.waits_for if known else rule.waits_for),
+        case.fill(waits_for or rule.waits_for),
         condition.since or None,
         (source.next_try or None) if source else None,
     )

@@ -93,6 +93,8 @@ class AttachmentFacts:
     """Boots of the node with a statement in `fences/` or `fenced/`."""
     backend_name: str = ""
     backend: BackendStatus | Malformed | None = None
+    led: bool = True
+    """Some controller acts for the backend. Without one, what the controller said is but a last word."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +106,8 @@ class VolumeFacts:
     generation: int = 0
     status: VolumeStatus | Malformed | None = None
     verdict: Verdict | Malformed | None = None
+    led: bool = True
+    """As of an attachment."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

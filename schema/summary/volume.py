@@ -17,7 +17,7 @@ from schema.models import (
     VolumeStatus,
     labelled,
 )
-from schema.summary.reasons import MEANING, complaint, verdict_on
+from schema.summary.reasons import MEANING, NO_CONTROLLER, complaint, nobody_leads, verdict_on
 from schema.summary.terms import (
     BackendSummary,
     NodeFacts,
@@ -37,8 +37,15 @@ def summarise_volume(facts: VolumeFacts) -> VolumeSummary:
     status = facts.status if isinstance(facts.status, VolumeStatus) else None
     verdict = verdict_on(facts.verdict, facts.generation)
     says = complaint(verdict.conditions) if verdict else None
+    last = None
+    if not facts.led and not _is_doubt(says):
+        last, says, verdict = says, None, None
     state, reason, message, waits_for = _volume_state(facts, status, says)
     holders = tuple(holder.node for holder in status.holders) if status else ()
+    backend = status.backend if status else spec.backend if spec else None
+    if not facts.led and says is None and waits_for not in ("", "user", "operator"):
+        told = nobody_leads(backend or "", last)
+        reason, message, waits_for = NO_CONTROLLER, f"{message}; {told}" if message else told, "controller"
     if says is not None:
         reason, message = says.reason, says.message
         waits_for = _waits_for(facts, says, holders) or waits_for
@@ -50,7 +57,7 @@ def summarise_volume(facts: VolumeFacts) -> VolumeSummary:
         waits_for=waits_for,
         since=(says.since or None) if says else _began(status, state),
         next_try=(verdict.next_try or None) if verdict else None,
-        backend=status.backend if status else spec.backend if spec else None,
+        backend=backend,
         uid=status.uid if status else None,
         size_gib=status.size_gib if status else None,
         wanted_gib=spec.size_gib if spec else None,
@@ -58,8 +65,13 @@ def summarise_volume(facts: VolumeFacts) -> VolumeSummary:
         holders=holders,
         generation=facts.generation,
         observed_generation=max(status.generation if status else 0, verdict.generation if verdict else 0),
-        conditions=(_accepted(facts, says), _available(status, state, reason, message)),
+        conditions=(_accepted(facts, says, reason, message), _available(status, state, reason, message)),
     )
+
+
+def _is_doubt(says: Condition | None) -> bool:
+    meaning = MEANING.get(says.reason) if says else None
+    return meaning is not None and meaning.state == "Uncertain"
 
 
 def _began(status: VolumeStatus | None, state: VolumeState) -> str | None:
@@ -128,13 +140,15 @@ def _waits_for(facts: VolumeFacts, says: Condition, holders: tuple[str, ...]) ->
     return meaning.waits_for.format(node=other, other=other, volume=facts.volume, backend=backend) if meaning else ""
 
 
-def _accepted(facts: VolumeFacts, says: Condition | None) -> Condition:
+def _accepted(facts: VolumeFacts, says: Condition | None, reason: str, message: str) -> Condition:
     if facts.spec is None:
         return _condition("Accepted", "Unknown", "NotWished", "there is no wish", 0)
     if says is not None and says.type == "Accepted":
         return says
     if isinstance(facts.spec, Malformed):
         return _condition("Accepted", "False", "Malformed", str(facts.spec), facts.generation)
+    if reason == NO_CONTROLLER:
+        return _condition("Accepted", "Unknown", reason, message, 0)
     return _condition("Accepted", "True", "Accepted", "", facts.generation)
 
 
@@ -222,7 +236,7 @@ def summarise_backend(name: str, status: BackendStatus | Malformed | None, *, le
     elif not led:
         said = ", ".join(filter(None, (known.reason, known.message)))
         last = f"{known.controller or 'the last one'} said: {said}"
-        state, reason, message = "NotReady", "NoController", f"no controller leads it: is one running? ({last})"
+        state, reason, message = "NotReady", NO_CONTROLLER, f"no controller leads it: is one running? ({last})"
     else:
         state, reason, message = ("Ready" if known.ready else "NotReady"), known.reason, known.message
     return BackendSummary(
@@ -234,7 +248,7 @@ def summarise_backend(name: str, status: BackendStatus | Malformed | None, *, le
         since=(known.since or None) if known and led else None,
         driver=known.driver if known else None,
         protocol=known.protocol if known else None,
-        controller=(known.controller or None) if known else None,
+        controller=(known.controller or None) if known and led else None,
         capacity=sums(known.capacity) if known else {},
         orphan_exports=known.orphan_exports if known else 0,
         orphans=tuple(map(_orphan, known.orphans)) if known else (),

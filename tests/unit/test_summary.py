@@ -395,6 +395,7 @@ FACTS = st.builds(
     fenced=st.sampled_from([frozenset(), frozenset({"b1"})]),
     intent=st.sampled_from([None, NodeSpec(cordons={"ana": ""}), DRAINED, BAD]),
     backend=st.sampled_from([None, DOWN, BAD]),
+    led=st.booleans(),
 )
 SEVEN = ["Accepted", "Exported", "Connected", "Verified", "Ready", "Degraded", "Released"]
 

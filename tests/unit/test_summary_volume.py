@@ -93,6 +93,7 @@ def volume_facts(**given: Any) -> VolumeFacts:
         | st.just(BAD)
         | st.builds(volume, st.sampled_from(list(VolumePhase)), HOLDER, generation=st.sampled_from([0, GENERATION])),
         verdict=st.none() | VERDICTS | st.just(BAD),
+        led=st.booleans(),
     )
 )
 @examples(500)
