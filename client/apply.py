@@ -8,7 +8,7 @@ from difflib import get_close_matches
 
 import click
 
-from client import facts
+from client import confirming, facts
 from client.asking import agree
 from client.exits import Conflict
 from client.known import Known, Reader
@@ -45,7 +45,14 @@ def apply(session: Session, files: tuple[str, ...], yes: bool) -> None:
     wishes = [wish for wish in manifests.wishes if not _taken_back(known, wish)]
     outcomes = [(wish, _outcome(known, wish)) for wish in wishes]
     _ask(session, reader, known, [wish for wish, word in outcomes if word != "unchanged"], yes)
-    write(session.store, known, [Change(wish.key, wish.spec) for wish, word in outcomes if word != "unchanged"])
+    new = {wish.key: Change(wish.key, wish.spec) for wish, word in outcomes if word != "unchanged"}
+    back = confirming.withdrawals(reader, known, [wish.key for wish in wishes], new)
+    # What is of one volume stands together: in one transaction, or nearly so where there are very many.
+    write(
+        session.store,
+        known,
+        sorted([*new.values(), *back], key=lambda each: (each.key.names[-1], each.spec is not None)),
+    )
     for wish, word in outcomes:
         click.echo(f"{label(wish.key)} {word}")
     tell_hints(session, reader, wishes)

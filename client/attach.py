@@ -52,8 +52,8 @@ def attach(
     before = known.value(key, AttachmentSpec)
     spec = _merged(before, label(key), mode, min_paths, dict(_label(each) for each in labels))
     word = outcome(known, key, spec)
-    if word != "unchanged":
-        write(session.store, known, [Change(key, spec)])
+    new = [Change(key, spec)] if word != "unchanged" else []
+    write(session.store, known, [*new, *confirming.withdrawals(reader, known, [key])])
     click.echo(f"{label(key)} {word}")
     if before is not None and mode is None and spec.mode != AttachmentSpec().mode:
         click.echo(f"note: it was wished for as {spec.mode} already, and that stays", err=True)

@@ -1,12 +1,13 @@
 """Confirmations that go along with ends of wishes, where daemons would otherwise take them for an accident (`core.mass`).
 
 Naming what is to go is the confirmation. It names one life of an attachment (its epoch) or volume (its uid), so it covers no
-later one. What is no longer of use is taken out along with the next.
+later one. A wish may be made again within that life: then the confirmation goes in the same transaction. What is no longer of
+use is taken out along with the next.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 
 from client.facts import says
 from client.known import Known, Reader
@@ -38,18 +39,41 @@ def vanished(reader: Reader, known: Known, node: str, only: str = "") -> Iterato
 
 
 def deletions(reader: Reader, known: Known, volumes: list[str]) -> Iterator[Change]:
-    """What confirms that the data of these volumes goes."""
+    """What confirms that the data of these volumes goes. It takes its wish's end along, or rests on that."""
     reader.more(known, Family.DESIRED_DELETION)
     former = [key.names[0] for key in known.keys(Family.DESIRED_DELETION)]
     reader.together([Key(Family.VOLUME, (name,)) for name in {*former, *volumes}], known)
     uids = {name: _uid(known, name) for name in {*former, *volumes}}
     for name in volumes:
         if uids[name]:
-            yield Change(Key(Family.DESIRED_DELETION, (name,)), DeletionSpec(uid=uids[name]))
+            key = Key(Family.DESIRED_DELETION, (name,))
+            said = known.value(key, DeletionSpec)
+            gone = isinstance(said, DeletionSpec) and said.uid == uids[name] and said.gone
+            yield Change(Key(Family.DESIRED_VOLUME, (name,)), None)
+            yield Change(key, DeletionSpec(uid=uids[name], **({"gone": True} if gone else {})))
     for name in former:
         said = known.value(Key(Family.DESIRED_DELETION, (name,)), DeletionSpec)
         if name not in volumes and isinstance(said, DeletionSpec) and said.uid != uids[name]:
             yield Change(Key(Family.DESIRED_DELETION, (name,)), None)
+
+
+def withdrawals(reader: Reader, known: Known, wishes: list[Key], new: Container[Key] = ()) -> Iterator[Change]:
+    """What wishes take back: confirmations of the end of those before. Of a `new` one the absence is compared, too: somebody may
+    be about to confirm."""
+    deletions = [Key(Family.DESIRED_DELETION, key.names) for key in wishes if key.family is Family.DESIRED_VOLUME]
+    pairs = [key.names for key in wishes if key.family is Family.DESIRED_ATTACHMENT]
+    nodes = [Key(Family.DESIRED_NODE, (node,)) for node in sorted({node for node, _ in pairs})]
+    reader.together([*deletions, *nodes], known)
+    for key in deletions:
+        if known.see(key) is not None or Key(Family.DESIRED_VOLUME, key.names) in new:
+            yield Change(key, None)
+    for key in nodes:
+        spec = known.value(key, NodeSpec)
+        if key not in wishes and isinstance(spec, NodeSpec):  # a manifest of the node says itself what is confirmed
+            kept = {name: epoch for name, epoch in spec.confirmed_detaches.items() if (*key.names, name) not in pairs}
+            if kept != spec.confirmed_detaches:
+                said = {**spec.model_dump(exclude_unset=True), "confirmed_detaches": kept}
+                yield Change(key, NodeSpec.model_validate(said) if kept or len(said) > 1 else None)
 
 
 def deletion_waits(known: Known, volume: str) -> bool:

@@ -82,9 +82,9 @@ def delete(session: Session, objects: tuple[str, ...], files: tuple[str, ...], y
     confirmed = list(confirming.detaches(reader, known, present))
     if waiting or len(losing) >= MassRule().at_least:
         confirmed += confirming.deletions(reader, known, losing)
-    kept = {change.key for change in confirmed}  # a node's confirmations outlive its labels, which go along
+    told = {change.key for change in confirmed}  # a node's confirmations outlive its labels, which go along
     confirmed = [_without_labels(change) if change.key in present else change for change in confirmed]
-    write(session.store, known, [*confirmed, *(Change(key, None) for key in present if key not in kept)])
+    write(session.store, known, [*(Change(key, None) for key in present if key not in told), *confirmed])
     for key in present:
         click.echo(f"{label(key)} deleted")
     for key in waiting:

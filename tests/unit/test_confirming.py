@@ -10,7 +10,7 @@ from client.exits import Exit
 from reconciler.core.mass import DELETES_PAUSED, DETACHES_PAUSED, MassRule, paused_detaches
 from schema.keys import Family
 from schema.models import DeletionSpec, NodeSpec
-from tests.unit.client_world import World
+from tests.unit.client_world import KEYS, World
 
 VOLUMES = ("v1", "v2", "v3")
 
@@ -116,3 +116,81 @@ def test_f_s5_confirmations_that_do_not_fit_into_the_nodes_key_are_refused_whole
     assert "node/web-1: needs" in result.stderr
     assert world.value(Family.DESIRED_ATTACHMENT, "web-1", names[0]) is not None
     world.ok("delete", "--yes", "attachment", *(f"web-1/{name}" for name in names[:3]))
+
+
+# --- a new wish takes back what was confirmed of the one before ---------------------------------------------------------------
+
+MANIFEST = "kind: Volume\nname: scratch\nspec: {backend: lvm, size_gib: 10, on_delete: delete}\n"
+
+
+@pytest.fixture
+def asked() -> World:
+    """The wish for scratch is gone, and the controller asks whether that is meant."""
+    world = World()
+    world.backend()
+    world.volume("scratch")
+    world.available("scratch")
+    world.delete(Family.DESIRED_VOLUME, "scratch")
+    world.verdict(Family.DESIRED_VOLUME, ("scratch",), "Available", DELETES_PAUSED, "4 of 4 are gone")
+    return world
+
+
+@pytest.mark.parametrize("lies", ["before", "beside"])
+def test_a_new_wish_takes_a_confirmed_deletion_back_with_it(asked: World, lies: str) -> None:
+    """In one transaction; and also where the wish is there already, put by other means."""
+    asked.ok("delete", "volume", "scratch", "--yes")
+    if lies == "beside":
+        asked.volume("scratch", b'{"backend": "lvm", "size_gib": 10, "on_delete": "delete"}')
+    before = asked.etcd.writes
+    asked.ok("apply", "-f", "-", stdin=MANIFEST)
+    assert asked.etcd.writes == before + 1
+    assert asked.value(Family.DESIRED_DELETION, "scratch") is None
+    assert asked.value(Family.DESIRED_VOLUME, "scratch") is not None
+    asked.ok("apply", "-f", "-", stdin=MANIFEST)
+    assert asked.etcd.writes == before + 1
+
+
+@pytest.mark.parametrize("command", [("apply", "-f", "-"), ("delete", "volume", "scratch", "--yes")])
+def test_a_wish_and_a_confirmation_that_cross_are_a_conflict(asked: World, command: tuple[str, ...]) -> None:
+    """The command's own write is never the second of the two, at whichever of its calls the other comes."""
+
+    def cross(name: str) -> None:
+        if name == "txn" and asked.store.calls["txn"] == crosses_at:
+            if command[0] == "apply":
+                asked.put(Family.DESIRED_DELETION, ("scratch",), DeletionSpec(uid="u-1"))
+            else:
+                asked.volume("scratch")
+
+    for crosses_at in range(2, 8):
+        asked.delete(Family.DESIRED_DELETION, "scratch")
+        asked.delete(Family.DESIRED_VOLUME, "scratch")
+        asked.verdict(Family.DESIRED_VOLUME, ("scratch",), "Available", DELETES_PAUSED, "4 of 4 are gone")
+        asked.store.calls.clear()
+        asked.store.fault = cross
+        asked.run(*command, stdin=MANIFEST)
+        asked.store.fault = lambda _: None
+        wished, said = (
+            asked.etcd.get(KEYS.path(each, "scratch")) for each in (Family.DESIRED_VOLUME, Family.DESIRED_DELETION)
+        )
+        if wished and said:
+            assert (wished.mod_revision > said.mod_revision) is (command[0] == "delete"), crosses_at
+
+
+def test_what_is_known_to_be_gone_stays_known(asked: World) -> None:
+    """`"gone": true` is an operator's word on this uid; to confirm its deletion says no less."""
+    asked.put(Family.DESIRED_DELETION, ("scratch",), DeletionSpec(uid="u-1", gone=True))
+    asked.ok("delete", "volume", "scratch", "--yes")
+    assert b'"gone":true' in (asked.value(Family.DESIRED_DELETION, "scratch") or b"")
+    asked.put(Family.DESIRED_DELETION, ("scratch",), DeletionSpec(uid="other", gone=True))
+    asked.ok("delete", "volume", "scratch", "--yes")
+    assert b"gone" not in (asked.value(Family.DESIRED_DELETION, "scratch") or b"")
+
+
+@pytest.mark.parametrize("command", [("attach", "web-1", "v1"), ("apply", "-f", "-")])
+def test_a_new_wish_takes_a_confirmed_detach_back_with_it(world: World, command: tuple[str, ...]) -> None:
+    """The device is still there in the same epoch: a later accident is to be asked about again. The others' stay confirmed."""
+    world.ok("delete", "attachment", *(f"web-1/{volume}" for volume in VOLUMES), "--yes")
+    before = world.etcd.writes
+    world.ok(*command, stdin="kind: Attachment\nnode: web-1\nvolume: v1\n")
+    assert world.etcd.writes == before + 1
+    assert confirmed(world) == {"v2": 7, "v3": 7}
