@@ -39,6 +39,11 @@ class FakeBrick:
         self.forced: bool | None = None
         self.path_given = ""
         self.given: dict[str, Any] = {}
+        self.program_missing = False
+        self.answer = ""
+
+    def lacks_program(self, protocol: str) -> bool:
+        return self.program_missing
 
     def use_multipath(self) -> bool:
         return self.multipath
@@ -58,7 +63,8 @@ class FakeBrick:
         if multipath and not self.host.roots.block("dm-0").exists():
             self.host.stack("dm-0", self.disks, uuid=f"mpath-3{self.serves}", label=f"3{self.serves}")
             self.host.write(self.host.roots.block("dm-0") / "size", str(SIZE // 512))
-        return {"type": "block", "path": str(self.host.roots.dev / ("dm-0" if multipath else self.disks[0]))}
+        name = self.answer or ("dm-0" if multipath else self.disks[0])
+        return {"type": "block", "path": str(self.host.roots.dev / name)}
 
     def disconnect(
         self, protocol: str, data: Mapping[str, Any], device_info: Mapping[str, Any], *, multipath: bool, force: bool
@@ -406,6 +412,44 @@ def test_with_nothing_there_sessions_are_ended_all_the_same(host: Host, brick: F
     host.disconnect(target(), None, flush=True)
     assert brick.calls == ["disconnect"]
     assert brick.path_given
+
+
+def test_a_host_without_the_program_takes_the_attachment_back_all_the_same(host: Host, brick: FakeBrick) -> None:
+    """Its connect was refused for that, so there is nothing to disconnect. What was connected once is not given up so."""
+    brick.program_missing = True
+    host.disconnect(target(), None, flush=True)
+    assert brick.calls == []
+    host.disconnect(target(), {"device_info": {"path": "/dev/sdz"}}, flush=True)
+    assert brick.calls == ["disconnect"]
+
+
+def test_a_disk_of_the_host_itself_is_never_the_volume_for_its_identity(
+    host: Host, fake: FakeHost, tmp_path: Path
+) -> None:
+    """F-D4, F-K11: a driver, or whoever forged the connection, promises an identity that a disk of this host has."""
+    own = fake.scsi("sdq", f"naa.{OURS}", size_bytes=SIZE)
+    there = tmp_path / "devices" / "pci0000:00" / "ata1" / "host0" / "target0:0:0" / "0:0:0:0" / "block" / "sdq"
+    there.parent.mkdir(parents=True)
+    own.rename(there)
+    own.symlink_to(there)
+    fake.scsi("vda", f"naa.{OURS}", size_bytes=SIZE)
+    wanted = target(identity=f"naa.{OURS}")
+    assert host.inspect(wanted, None) is None
+    host.disconnect(wanted, None, flush=False)
+    assert (there / "device" / "state").read_text() == "running\n", "a fence's cut did not reach it"
+    assert host.connect(wanted).device == str(fake.roots.dev / "sda")
+
+
+def test_a_device_that_came_back_under_anothers_name_is_not_published(
+    host: Host, brick: FakeBrick, fake: FakeHost
+) -> None:
+    """Between os-brick's answer and our look the name went to another session's disk."""
+    fake.scsi("sdb", f"naa.{OTHER}", size_bytes=SIZE)
+    fake.iscsi_lun(7, "iqn.2010-10.org.example:another", LUN, "sdb")
+    brick.disks = []
+    brick.answer = "sdb"
+    with pytest.raises(Retryable, match="/dev/sdb, which is not at this connection's address"):
+        host.connect(target())
 
 
 def test_a_fenced_device_is_cut_off_before_anything_else(host: Host, brick: FakeBrick, fake: FakeHost) -> None:

@@ -39,6 +39,9 @@ class Reading:
         self.folder = folder
         self.read: list[Any] = []
 
+    def lacks_program(self, protocol: str) -> bool:
+        return False
+
     def mount_point(self, export: str) -> Path:
         return self.folder / "mounts" / "share"
 

@@ -26,6 +26,9 @@ class TwoTargets:
         self.host, self.multipath = host, multipath
         self.connects: list[str] = []
 
+    def lacks_program(self, protocol: str) -> bool:
+        return False
+
     def use_multipath(self) -> bool:
         return self.multipath
 
@@ -170,3 +173,113 @@ def test_a_strangers_path_in_the_map_withdraws_the_link_until_it_is_gone(tmp_pat
     node.brick.disconnect("iscsi", target("b").conn_info["data"], {"path": ""}, multipath=True, force=False)
     assert node.host.inspect(target("a"), first.details) == first
     assert node.published() != {}
+
+
+# --- NVMe and RBD
+
+
+NQN, NGUID = "nqn.2014-08.org.example:a", "6e1b5c1e8f0a4c0e9d530d7d2a3f1b11"
+
+
+class Plain:
+    """os-brick for what needs no maps: a connect finds the device `brings`, a disconnect takes the one away that it is given."""
+
+    def __init__(self, host: FakeHost) -> None:
+        self.host, self.brings = host, ""
+        self.disconnected: list[str] = []
+
+    def use_multipath(self) -> bool:
+        return False
+
+    def lacks_program(self, protocol: str) -> bool:
+        return False
+
+    def connect(self, protocol: str, data: Mapping[str, Any], *, multipath: bool, present: bool) -> dict[str, Any]:
+        if not self.host.roots.block(self.brings).exists():
+            if protocol == "rbd":
+                rbd(self.host, self.brings, data["name"])
+            else:
+                namespace(self.host, self.brings, data["target_nqn"])
+        return {"type": "block", "path": str(self.host.roots.dev / self.brings)}
+
+    def disconnect(self, protocol: str, data: object, device_info: Mapping[str, Any], **_: object) -> None:
+        self.disconnected.append(name := Path(device_info["path"]).name)
+        shutil.rmtree(self.host.roots.block(name), ignore_errors=True)
+
+
+def namespace(host: FakeHost, name: str, nqn: str) -> None:
+    host.disk(name, device__subsysnqn=nqn, nsid="7", nguid=NGUID, device__state="live")
+
+
+def rbd(host: FakeHost, name: str, image: str) -> None:
+    host.disk(name)
+    for key, text in zip(("pool", "name"), image.split("/"), strict=True):
+        host.write(host.roots.sys / "bus" / "rbd" / "devices" / name.removeprefix("rbd") / key, text)
+
+
+def other(protocol: str, volume: str, first: Device | None = None, **data: Any) -> Target:
+    login = {"cluster_name": "ceph", "auth_username": "c", "keyring": "key = A==", "hosts": ["10.0.0.1"], "ports": [1]}
+    given = login if protocol == "rbd" else {"target_nqn": NQN, "portals": [["10.0.0.1", 4420, "tcp"]]}
+    conn_info = {"driver_volume_type": protocol, "data": given | data}
+    return Target(volume, conn_info, False, None, None, None, {"vol-a": first.details} if first else {})
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> tuple[Host, Plain]:
+    fake = FakeHost(tmp_path)
+    brick = Plain(fake)
+    own = ConnectorSettings(node="n1", state_folder=tmp_path / "state", my_ip="::1", link_folder=tmp_path / "links")
+    return Host(own, fake.roots, cast(OsBrick, brick), lambda _: None), brick
+
+
+@pytest.mark.parametrize(
+    ("protocol", "device", "one", "same"),
+    [
+        ("nvmeof", "nvme0n1", {"volume_nguid": NGUID}, {"ns_id": 7}),
+        ("nvmeof", "nvme0n1", {"ns_id": 7}, {"ns_id": "7", "portals": [["10.0.0.2", 4420, "tcp"]]}),
+        ("rbd", "rbd0", {"name": "p/i"}, {"name": "p/i", "hosts": ["10.9.9.9"]}),
+    ],
+)
+def test_one_namespace_or_image_under_two_names_stays_the_first_ones(
+    plain: tuple[Host, Plain], protocol: str, device: str, one: dict[str, Any], same: dict[str, Any]
+) -> None:
+    """The end of the second, a fence's too, leaves the first one's device where it is."""
+    host, brick = plain
+    brick.brings = device
+    first = host.connect(other(protocol, "vol-a", **one))
+    second = other(protocol, "vol-b", first, **same)
+    with pytest.raises(DuplicateIdentity):
+        host.connect(second)
+    host.disconnect(second, None, flush=False)
+    assert brick.disconnected == []
+    assert host.inspect(other(protocol, "vol-a", **one), first.details) == first
+
+
+def test_a_namespace_with_a_copied_nguid_is_taken_back(plain: tuple[Host, Plain]) -> None:
+    """In another subsystem, as of a cloned array: a device of its own, which goes."""
+    host, brick = plain
+    brick.brings = "nvme0n1"
+    first = host.connect(other("nvmeof", "vol-a", volume_nguid=NGUID))
+    brick.brings = "nvme1n1"
+    with pytest.raises(DuplicateIdentity):
+        host.connect(other("nvmeof", "vol-b", first, volume_nguid=NGUID, target_nqn=f"{NQN}2"))
+    assert brick.disconnected == ["nvme1n1"]
+    assert host.inspect(other("nvmeof", "vol-a", volume_nguid=NGUID), first.details) == first
+
+
+def test_images_whose_names_differ_in_capitals_are_two(plain: tuple[Host, Plain]) -> None:
+    host, brick = plain
+    rbd(brick.host, "rbd0", "p/Data")
+    assert host.inspect(other("rbd", "vol-a", name="p/data"), None) is None
+
+
+def test_an_image_that_was_mapped_before_is_mapped_anew(plain: tuple[Host, Plain]) -> None:
+    """Its name says nothing of its cluster, and os-brick would hand it out. The one with a link was connected here."""
+    host, brick = plain
+    rbd(brick.host, "rbd0", "p/data")
+    (brick.host.roots.dev / "rbd0").unlink()
+    brick.brings = "rbd1"
+    assert host.connect(other("rbd", "vol-a", name="p/data")).device.endswith("rbd1")
+    assert brick.disconnected == ["rbd0"]
+    host.connect(other("rbd", "vol-a", name="p/data"))
+    assert brick.disconnected == ["rbd0"]

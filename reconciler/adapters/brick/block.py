@@ -172,6 +172,9 @@ class Block:
         name = sysfs.name_of(self._roots, str(info.get("path", "")))
         if name is None:
             raise Retryable(f"os-brick reported {info.get('path')!r}, which is no device of this host")
+        parts = set(sysfs.slaves(self._roots, name)) or {name}
+        if parts <= locate.elsewhere(self._roots, protocol, data, parts):  # its name may be another's by now
+            raise Retryable(f"os-brick reported /dev/{name}, which is not at this connection's address")
         details = {"device_info": info, "use_multipath": multipath}
         found = self._found(target, {name, *locate.devices(self._roots, protocol, data)}, details)
         assert found is not None
@@ -216,6 +219,7 @@ class Block:
 
         The kernel keeps a device whose export is gone. When the array gives its LUN to another volume, the old device comes back
         to life with the old size and identity, and os-brick would return it. Nothing is flushed into what answers there now.
+        An RBD's name is its identity, and another cluster may have an image of that name. Of NVMe the kernel itself looks anew.
         """
         present = self.find(target, None)
         if present is not None and (owner := self._neighbours.owner(target, self.identity(target, present))):
@@ -223,7 +227,7 @@ class Block:
                 f"/dev/{present.device} is at the address of volume {target.volume}, and has the identity of {owner},"
                 f" which is here; {target.volume} was not connected"
             )
-        if present is None or ways.protocol_of(target) not in locate.SCSI or self._trusted(target, present):
+        if present is None or ways.protocol_of(target) in locate.NVME or self._trusted(target, present):
             return present
         self._links.withdraw(target.volume)
         if not paths.count(self._roots, present.device)[0]:
@@ -307,6 +311,8 @@ class Block:
         With no live path (or after `cut`) it is told to go on when flushing fails: the device is unused, so whatever could be
         written was written at its last close, and else the attachment of a dead array could never end (A37).
         """
+        if found is None and not details and self._brick.lacks_program(ways.protocol_of(target)):
+            return  # nothing was connected, and nothing is here that a program could disconnect
         known = dict(details.get("device_info", {}))
         if not os.path.exists(
             known.get("conf", "/")

@@ -116,7 +116,7 @@ def _texts(roots: Roots, name: str, members: list[str]) -> Iterator[str]:
             yield _meaningful(sysfs.text(folder / attribute))
         yield _meaningful(sysfs.text(folder / "device" / "wwid"))
         yield from _page_83(roots, member)
-        yield _rbd(roots, member)
+        yield rbd_image(roots, member)
 
 
 def _meaningful(value: str | None) -> str:
@@ -150,7 +150,7 @@ def designators(page: bytes) -> Iterator[str]:
             yield value.rstrip(b"\0").decode(errors="replace")
 
 
-def _rbd(roots: Roots, name: str) -> str:
+def rbd_image(roots: Roots, name: str) -> str:
     """``pool/image`` (or ``pool/namespace/image``) of a mapped Ceph image."""
     if not name.startswith("rbd"):
         return ""

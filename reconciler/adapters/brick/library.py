@@ -142,6 +142,10 @@ class OsBrick:
         if protocol in ISCSI:
             self._logins.left(logins.of(data))
 
+    def lacks_program(self, protocol: str) -> bool:
+        """Whether this host has no program to connect with: `connect` refuses then."""
+        return protocol in _TOOLS and not tools.find(_TOOLS[protocol][0])
+
     def use_multipath(self) -> bool:
         """Whether several paths to a SCSI volume can be used: wished, and multipathd answers.
 

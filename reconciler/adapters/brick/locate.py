@@ -7,6 +7,7 @@ count only where it may be another volume with the same identity (`exact`).
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -43,10 +44,22 @@ def elsewhere(roots: Roots, protocol: str, data: Data, names: Iterable[str]) -> 
     asked = set(names) - set(devices(roots, protocol, data))
     if not asked:
         return set()
+    local = {name for name in asked if not name.startswith(_kinds(protocol)) or _is_local(roots, name)}
     nvme = {
         name for name in asked if _NAMESPACE.fullmatch(name) and sysfs.text(roots.block(name) / "device" / "subsysnqn")
     }
-    return nvme | (asked & _addressed_disks(roots)) - _through_other_ports(roots, protocol, data)
+    return local | nvme | (asked & _addressed_disks(roots)) - _through_other_ports(roots, protocol, data)
+
+
+def _kinds(protocol: str) -> tuple[str, ...]:
+    """How the kernel's names of a protocol's devices begin, and of what is made of them."""
+    return ("sd", "dm-") if protocol in SCSI else ("nvme", "dm-") if protocol in NVME else ("rbd",)
+
+
+def _is_local(roots: Roots, name: str) -> bool:
+    """Whether a SCSI disk hangs on neither a session nor a port of the storage's: this host's own, whatever it calls itself."""
+    place = os.path.realpath(roots.block(name))
+    return name.startswith("sd") and "/devices/" in place and not re.search(r"/(session|rport-)\d", place)
 
 
 def _through_other_ports(roots: Roots, protocol: str, data: Data) -> set[str]:
@@ -201,6 +214,6 @@ def _nvme(roots: Roots, data: Data) -> list[str]:
 
 
 def _rbd(roots: Roots, data: Data) -> list[str]:
-    wanted = identity.canonical(str(data.get("name", "")))
+    """By the very name: images may differ in capitals only."""
     rbds = (name for name in sysfs.disks(roots) if name.startswith("rbd"))
-    return [name for name in rbds if wanted in identity.of_device(roots, name).spellings]
+    return [name for name in rbds if data.get("name") and identity.rbd_image(roots, name) == data["name"]]

@@ -30,9 +30,13 @@ def run(*command: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str
         raise Retryable(f"{' '.join(command[:3])}… gave no answer within {timeout_s:g} s") from None
 
 
+def find(program: str) -> str | None:
+    return shutil.which(program, path=f"{os.environ.get('PATH', '')}:{_SYSTEM}")
+
+
 def require(program: str, package: str) -> str:
     """Where a program is. Raises Terminal, naming the package that has it."""
-    if found := shutil.which(program, path=f"{os.environ.get('PATH', '')}:{_SYSTEM}"):
+    if found := find(program):
         return found
     raise Terminal(f"{program} is missing on this host: install {package}")
 
