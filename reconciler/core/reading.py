@@ -59,7 +59,12 @@ class Seen(NamedTuple):
     create_revision: int
 
 
-UNREACHED = (("Connected", "ConnectFailed"), ("Verified", "IdentityMismatch"), ("Degraded", "NoPathLive"))
+UNREACHED = (
+    ("Connected", "ConnectFailed"),
+    ("Verified", "IdentityMismatch"),
+    ("Verified", "DuplicateIdentity"),
+    ("Degraded", "NoPathLive"),
+)
 """A node's conditions that may be cured by asking the driver once more how the volume is reached."""
 
 See = Callable[[Key], Seen | None]

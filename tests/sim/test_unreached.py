@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
+from reconciler.runtime.ports import DuplicateIdentity
 from schema.keys import Family, Key
 from schema.models import AttachmentPhase, AttachmentStatus
+from tests.fakes.child import Fault as CallFault
 from tests.sim.fleet import Fleet, Shape
 from tests.sim.run import Run, Scenario
 
@@ -57,7 +59,27 @@ def loses_its_exports(run: Run) -> None:
     fleet.daemons["node/n1"].start()
 
 
-@pytest.mark.parametrize("accident", [answers_once_with_too_little, moves_its_portal, loses_its_exports])
+def answers_once_with_the_address_of_another(run: Run) -> None:
+    """A volume of this very host: the node refuses it before anything is done."""
+    fleet = run.fleet
+    asked: list[str] = []
+    fleet.daemons["ctl/c1"].backends["array1"].landing = lambda call, *_: asked.append(call)
+    refusal = CallFault(lands=False, raises=DuplicateIdentity("another volume of this host has that address"))
+    fleet.call_fault = lambda _, where, call: (
+        refusal if (where, call) == ("n1", "connect") and asked.count("connect") < 2 else None
+    )
+    wish(fleet)
+
+
+@pytest.mark.parametrize(
+    "accident",
+    [
+        answers_once_with_too_little,
+        answers_once_with_the_address_of_another,
+        moves_its_portal,
+        loses_its_exports,
+    ],
+)
 def test_the_driver_is_asked_again_on_the_nodes_word(accident: Callable[[Run], None]) -> None:
     def story(run: Run) -> None:
         run.let_pass(5.0)
