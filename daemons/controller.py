@@ -46,9 +46,9 @@ from reconciler.runtime.election import Election
 from reconciler.runtime.index import Index
 from reconciler.runtime.lease import LeaseSession
 from reconciler.runtime.ports import Backend, Compare, Item, PortError
-from schema.codec import Malformed, decode
+from schema.codec import connector_in, decode
 from schema.keys import CLUSTER, VERDICT_OF, Family, Key, Keyspace, Unparsable
-from schema.models import Condition, Leader, NodeRecord, Record
+from schema.models import Condition, Leader, Record
 
 PROGRAM = "brickwork-controller"
 SURVIVORS_S = 60.0
@@ -305,8 +305,8 @@ def indexes(keyspace: Keyspace) -> tuple[Index, ...]:
     nodes, records = keyspace.folder(Family.NODE), keyspace.folder(Family.RECORD)
 
     def identifiers(path: str, item: Item) -> Sequence[str]:
-        record = decode(NodeRecord, item.value) if path.startswith(nodes) else Malformed("", "")
-        return tuple(identifiers_of(record.connector)) if isinstance(record, NodeRecord) else ()
+        # also of a record that can't be read as a whole: what it names is no less its own
+        return tuple(identifiers_of(connector_in(item.value))) if path.startswith(nodes) else ()
 
     def backends(path: str, item: Item) -> Sequence[str]:
         record = decode(Record, item.value) if path.startswith(records) else None

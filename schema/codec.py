@@ -183,9 +183,19 @@ def _half_a_character(text: object) -> bool:
 
 def host_identity_in(data: bytes) -> str | None:
     """Whose it is, of a `nodes/N` that can't be read as a whole: of a newer schema, or with one bad field."""
-    parsed = _load(data)
-    told = parsed.get("host_identity") if isinstance(parsed, dict) else None
+    told = _field_in(data, "host_identity")
     return told if isinstance(told, str) else None
+
+
+def connector_in(data: bytes) -> dict[str, Any]:
+    """How storage reaches it, likewise."""
+    told = _field_in(data, "connector")
+    return told if isinstance(told, dict) else {}
+
+
+def _field_in(data: bytes, name: str) -> object:
+    parsed = _load(data)
+    return parsed.get(name) if isinstance(parsed, dict) else None
 
 
 def _load(data: bytes) -> dict[str, Any] | Malformed:

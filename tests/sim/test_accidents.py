@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, MutableMapping, Sequence
 from typing import Any
 
@@ -92,6 +93,14 @@ def test_a_node_with_the_identifier_of_another_is_granted_nothing() -> None:
         assert "DuplicateInitiator" in [each.reason for each in verdict.conditions]
         assert len(fleet.hosts["n1"].devices) == 2
         assert not clone.devices
+        # F-S8: the first's record is of a newer version, or has a bad field, and its daemon is away: its identifiers are there
+        fleet.daemons["node/n1"].stop()
+        path = fleet.keyspace.path(Family.NODE, "n1")
+        newer = json.loads(fleet.etcd.contents()[path]) | {"schema": 99}
+        run.act(Act(0.0, path, json.dumps(newer).encode()))
+        run.let_pass(30.0)
+        assert not clone.devices
+        fleet.daemons["node/n1"].start()
         daemon.kill()
         clone.initiator = own
         daemon.start()
