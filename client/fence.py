@@ -106,7 +106,8 @@ def fence(
 def _read(reader: Reader, node: str, key: Key) -> Known:
     known = reader.families(Family.VOLUME, Family.DESIRED_ATTACHMENT, Family.BACKEND, Family.NODE)
     reader.more(known, Family.CLAIM, node)
-    reader.together([Key(Family.NODE, (node,)), Key(Family.ALIVE, (node,)), key], known)
+    own = [Key(Family.NODE, (node,)), Key(Family.ALIVE, (node,)), key, Key(Family.FENCED, key.names)]
+    reader.together(own, known)
     known.must_see(*NEEDED)
     return known
 
@@ -166,6 +167,8 @@ def _refuse(
             "To fence it all the same: --although-alive"
         )
     if not held:
+        if known.see(Key(Family.FENCED, (node, boot))) is not None:
+            return  # it was acted upon, and somebody took the statement away, by which the node would know
         if powered_off and (earlier or boot == published or boot in _claimed(known, node)):
             return  # what it frees is the node's name, for another host, or what that one may not get or give back before
         raise Unmet(f"boot {boot} of {node} holds no volume: there is nothing that a fence would free")

@@ -147,6 +147,11 @@ REMEDIES: dict[str, tuple[str, ...]] = {
         "or, if it is off for good: brickctl fence {node} --boot {boot} --why replaced --evidence 'HOW YOU KNOW' --powered-off "
         "--although-alive (alive is the host that took its place)",
     ),
+    "FenceWithdrawn": (
+        "a fence that was acted upon can't be taken back. State it again (the message names the boot), and {node} cleans up:",
+        "  brickctl fence {node} --boot BOOT --why 'it was acted upon' --evidence 'its volumes were taken back' --although-alive",
+        "or reboot {node}: that begins a new boot as well",
+    ),
     "FormerHost": (
         "switch the former host off, then say so: brickctl fence {node} --boot BOOT --why replaced --evidence 'HOW YOU KNOW' "
         "--powered-off --although-alive (the message names the boot; alive is the host that took its place)",

@@ -492,6 +492,9 @@ def _against_node(name: str, node: NodeView) -> Saying | None:
     if isinstance(node.boot, Bad):
         message = f"nodes/{name} can't be read ({node.boot.fault}); brickwork-node on {name} puts it right"
         return Saying(name, Aspect.GRANTED, "NodeUnknown", message, waits_for)
+    if node.boot in node.fenced and node.boot not in node.fences:
+        message = f"boot {node.boot} of {name} was fenced, and {name} can't know: fences/{name}/{node.boot} is gone; put it again"
+        return Saying(name, Aspect.GRANTED, "FenceWithdrawn", message, "operator")
     if node.is_fenced(node.boot):
         message = f"boot {node.boot} of {name} is fenced; it has to clean up and return with a new one"
         return Saying(name, Aspect.GRANTED, "NodeFenced", message, waits_for)

@@ -61,6 +61,7 @@ MEANING: dict[str, Meaning] = {
     # somebody outside has to put it right
     "DuplicateInitiator": Meaning("Blocked", _OPERATOR),
     "FenceTooWeak": Meaning("Blocked", _OPERATOR),
+    "FenceWithdrawn": Meaning("Blocked", _OPERATOR),
     "FormerHost": Meaning("Blocked", _OPERATOR),
     "OrphanExport": Meaning("Blocked", _OPERATOR),
     "DeletesPaused": Meaning("Blocked", _OPERATOR),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from schema.keys import Family
+from schema.keys import Family, Key
+from schema.models import Verdict
 from tests.sim.faults import Fault, Kind
 from tests.sim.fleet import Shape
 from tests.sim.run import Run, Scenario
@@ -35,4 +36,34 @@ def test_a_fenced_node_that_returns_flushes_nothing() -> None:
         assert "too late" not in [event.who for event in fleet.audit.events]
 
     result = Run(Scenario("fenced", Shape(1, 2, 1), [], []), story=story).play()
+    assert not result.failure, f"{result.failure}\n{result.transcript(60)}"
+
+
+def test_a_fence_that_is_withdrawn_after_it_was_acted_upon_is_told() -> None:
+    """The node, away meanwhile, can't know of it: nothing is granted to that boot, and people are told to state it again."""
+
+    def story(run: Run) -> None:
+        fleet = run.fleet
+        run.act(Act(0.0, fleet.keyspace.path(Family.DESIRED_VOLUME, "v"), b'{"backend": "array1", "size_gib": 1}'))
+        run.act(Act(0.0, fleet.keyspace.path(Family.DESIRED_ATTACHMENT, "n1", "v"), b"{}"))
+        run.until_settled()
+        boot = fleet.boot("n1")
+        fence = fleet.keyspace.path(Family.FENCE, "n1", boot)
+        said = b'{"who": "ana", "why": "cut off", "evidence": "its port is shut"}'
+        away = Fault(0.0, 0.0, Kind.CUT, "node/n1")
+        run.nemesis.strike(away)
+        run.let_pass(10.0)
+        for value in (said, None):
+            run.act(Act(0.0, fence, value))
+            run.let_pass(10.0)
+        run.nemesis.relent(away)
+        run.let_pass(60.0)
+        verdict = fleet.invariants.values.get(Key(Family.VERDICT_ATTACHMENT, ("n1", "v")))
+        assert isinstance(verdict, Verdict)
+        assert [each.reason for each in verdict.conditions] == ["FenceWithdrawn"]
+        run.act(Act(0.0, fence, said))
+        run.until_settled()
+        assert fleet.boot("n1") != boot
+
+    result = Run(Scenario("withdrawn", Shape(1, 2, 1), [], []), story=story).play()
     assert not result.failure, f"{result.failure}\n{result.transcript(60)}"

@@ -120,6 +120,12 @@ def test_a_fence_whose_boot_nothing_speaks_of_any_more_may_be_raised(world: Worl
     assert world.ok(*OFF, "--yes", "--although-alive") == "fence/web-1/b1 raised\n"
 
 
+def test_a_fence_that_was_acted_upon_and_withdrawn_may_be_stated_again(world: World) -> None:
+    world.put(Family.FENCED, ("web-1", "b1"), FenceStatement(who="ann", why="dead", evidence="saw it"))
+    world.available("data")
+    assert world.ok(*DEAD, "--yes") == "fence/web-1/b1 created\n"
+
+
 def test_a_word_is_not_enough_where_the_array_does_not_cut(world: World) -> None:
     """All volumes on such arrays: refused. Some of them: told which are not freed."""
     world.cuts_access = False

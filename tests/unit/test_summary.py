@@ -150,6 +150,7 @@ TABLE: list[tuple[str, str, str, dict[str, Any]]] = [
     ("Pending", "WaitingForController", "controller", {"verdict": verdict("Granted", "HeldBy", generation=39)}),
     ("Pending", "WaitingForController", "controller", {"verdict": BAD}),
     ("Blocked", "DuplicateInitiator", "operator", {"verdict": verdict("Granted", "DuplicateInitiator")}),
+    ("Blocked", "FenceWithdrawn", "operator", {"verdict": verdict("Granted", "FenceWithdrawn")}),
     ("Blocked", "FormerHost", "operator", {"verdict": verdict("Granted", "FormerHost")}),
     ("Blocked", "OrphanExport", "operator", {"verdict": verdict("Granted", "OrphanExport")}),
     ("Exporting", "BackendNotReady", "backend lvm", {"holders": EXPORTING, "verdict": verdict("Exported", "BackendNotReady")}),
