@@ -123,6 +123,8 @@ def test_a_lost_read_is_repeated(script: Script, store: EtcdStore, code: Any, de
     [
         (Code.UNAVAILABLE, "etcdserver: no leader"),
         (Code.RESOURCE_EXHAUSTED, "etcdserver: too many requests"),
+        (Code.UNAVAILABLE, "etcdserver: rpc not supported for learner"),
+        (Code.FAILED_PRECONDITION, "etcdserver: rpc not supported for learner"),
     ],
 )
 def test_a_write_refused_before_it_was_proposed_is_repeated(

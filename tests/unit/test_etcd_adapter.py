@@ -41,7 +41,14 @@ def test_endpoints(url: str, target: str, secure: bool, local: bool) -> None:
         ({"endpoints": ("https://",)}, "is no endpoint"),
         ({"endpoints": ("https://a:port",)}, "is no endpoint"),
         ({"endpoints": ("https://a:1/path",)}, "nothing more"),
-        ({"endpoints": ("https://me:secret@a:1",)}, "nothing more"),
+        ({"endpoints": ("https://me:secret@a:1",)}, r"//\*\*\*@a:1.* nothing more"),
+        ({"endpoints": ("https://:secret@a:1",)}, r"//\*\*\*@a:1.* nothing more"),
+        ({"endpoints": ("https://secret@a:1",)}, r"//\*\*\*@a:1.* nothing more"),
+        ({"endpoints": ("ftp://me:secret@a:1",)}, r"//\*\*\*@a:1.* is no endpoint"),
+        ({"endpoints": ("https://me:secret@a:port",)}, r"//\*\*\*@a:port.* is no endpoint"),
+        ({"endpoints": ("https://a:1#b",)}, "nothing more"),
+        ({"endpoints": ("https://a:0",)}, "nothing more"),
+        ({"endpoints": ("https://a b:1",)}, "nothing more"),
         ({"endpoints": ("unix://relative/s",)}, "absolute"),
         ({"endpoints": (f"unix:///{'x' * 107}",)}, "108 bytes long"),
         ({"endpoints": ("https://a:1",), "cert_file": Path("c")}, "both cert_file and key_file"),
@@ -54,8 +61,9 @@ def test_endpoints(url: str, target: str, secure: bool, local: bool) -> None:
 )
 def test_settings_that_are_refused(settings: dict[str, object], message: str) -> None:
     """Each with a message that says what to write instead."""
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as caught:
         EtcdSettings(**settings)  # type: ignore[arg-type]
+    assert "secret" not in str(caught.value)
 
 
 def test_the_password_is_not_shown() -> None:

@@ -94,7 +94,7 @@ class Link:
     def refresh(self) -> None:
         """Open anew when certificate files were replaced. Calls on the old channel keep it alive until they end."""
         if self._endpoint.secure and _stamps(self._settings) != self._opened_with:
-            with suppress(ValueError):  # being replaced right now: the next failure looks again
+            with suppress(ValueError, OSError):  # being replaced right now: the next failure looks again
                 self._open()
 
     def close(self) -> None:
@@ -235,7 +235,7 @@ def _credentials(settings: EtcdSettings) -> Any:
     for fault in certificates.unusable(settings):
         raise ValueError(f"etcd: {fault}")
     return grpc.ssl_channel_credentials(
-        root_certificates=_pem(settings.ca_file),
+        root_certificates=_pem(settings.ca_file or certificates.trusted_by_system()),
         private_key=_pem(settings.key_file),
         certificate_chain=_pem(settings.cert_file),
     )

@@ -12,6 +12,8 @@ from reconciler.adapters.etcd.settings import EtcdSettings
 if TYPE_CHECKING:  # imported when there are files to look at
     from cryptography import x509
 
+_OF_SYSTEMS = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem")
+"""Debian's and its like, Red Hat's, SUSE's: where OpenSSL was built for another place."""
 _PRIVATE = b"PRIVATE KEY-----"
 _DER = b"\x30"
 
@@ -41,6 +43,14 @@ def outdated(settings: EtcdSettings, now: datetime.datetime) -> Iterator[str]:
             yield f"{name}: the certificate in {file} is valid from {found[0].not_valid_before_utc:%Y-%m-%d %H:%M} UTC on"
         elif name == "cert_file" and not _is_for_clients(found[0]):
             yield f"{name}: the certificate in {file} is for servers only: etcd wants one with clientAuth"
+
+
+def trusted_by_system() -> Path | None:
+    """The authorities that this host trusts: gRPC in Python would take a list of its own. None: there are none."""
+    import ssl
+
+    places = (ssl.get_default_verify_paths().cafile, *_OF_SYSTEMS)  # the first may be named by SSL_CERT_FILE
+    return next((Path(place) for place in places if place is not None and Path(place).is_file()), None)
 
 
 def _certificates(file: Path) -> list[x509.Certificate] | str:

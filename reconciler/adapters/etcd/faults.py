@@ -83,6 +83,13 @@ _TABLE = (
     Fault(_Code.UNAVAILABLE, "DNS resolution failed", Unavailable, Again.SURE, _REACH),
     # Refused before it was proposed: an interceptor's answer (we send `hasleader`), and the server's back-pressure.
     Fault(_Code.UNAVAILABLE, "etcdserver: no leader", Unavailable, Again.SURE, "the cluster has no majority just now"),
+    Fault(
+        None,
+        "not supported for learner",
+        Unavailable,
+        Again.SURE,
+        "this member does not serve yet: name the others, too",
+    ),
     Fault(_Code.RESOURCE_EXHAUSTED, "too many requests", Unavailable, Again.SURE, "etcd is overloaded"),
     # Lost: no answer, or one that says nothing about the outcome.
     Fault(_Code.UNAVAILABLE, "", Unavailable, Again.READS, _REACH),
@@ -92,13 +99,14 @@ _TABLE = (
     Fault(_Code.FAILED_PRECONDITION, "", Terminal, Again.NO),
     Fault(_Code.UNIMPLEMENTED, "", Terminal, Again.NO, "is this endpoint an etcd of version 3.4 or later?"),
 )
+_UNSIGNED = "no authority in ca_file (without one: that this system trusts) has signed"
 _CAUSES = (
     ("Failed to create security handshaker", "ca_file, cert_file or key_file can't be used: see --check-config"),
     ("WRONG_VERSION_NUMBER", "there is no TLS on this port: write http, or the port of etcd's that speaks https"),
     ("is not in peer certificate", "etcd's certificate is not for this name: use one that stands in it"),
     ("Hostname Verification Check failed", "etcd's certificate is not for this name: use one that stands in it"),
-    ("CERTIFICATE_VERIFY_FAILED", "etcd's certificate has expired, or no authority in ca_file has signed it"),
-    ("BAD_SIGNATURE", "no authority in ca_file has signed etcd's certificate"),
+    ("CERTIFICATE_VERIFY_FAILED", f"etcd's certificate has expired, or {_UNSIGNED} it"),
+    ("BAD_SIGNATURE", f"{_UNSIGNED} etcd's certificate"),
     (
         "TSI_DATA_CORRUPTED",
         "etcd does not take our certificate: none is set, it has expired, or etcd's authority has not signed it",

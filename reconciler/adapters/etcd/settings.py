@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -82,14 +83,16 @@ def _parse(url: str) -> Endpoint:
     parts = urlsplit(url)
     if parts.scheme == "unix":
         return _unix(url)
+    shown = repr(re.sub("//.*@", "//***@", url))  # it may be a password
     if parts.scheme not in ("http", "https"):
-        raise ValueError(f"etcd: {url!r} is no endpoint; write https://host:port, http://host:port or unix:///path")
+        raise ValueError(f"etcd: {shown} is no endpoint; write https://host:port, http://host:port or unix:///path")
     try:
-        host, port = parts.hostname, parts.port or 2379
+        host, port = parts.hostname, 2379 if parts.port is None else parts.port
     except ValueError as error:
-        raise ValueError(f"etcd: {url!r} is no endpoint: {error}") from None
-    if not host or parts.path not in ("", "/") or parts.query or parts.username:
-        raise ValueError(f"etcd: {url!r} is no endpoint; write {parts.scheme}://host:port and nothing more")
+        raise ValueError(f"etcd: {shown} is no endpoint: {error}") from None
+    more = parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc
+    if not host or not port or more or " " in host:
+        raise ValueError(f"etcd: {shown} is no endpoint; write {parts.scheme}://host:port and nothing more")
     target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     return Endpoint(url, target, secure=parts.scheme == "https", local=_loopback(host))
 
