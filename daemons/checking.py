@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from daemons.process import Refused
 from daemons.redaction import redact_text
 from daemons.settings import CommonSettings, ControllerSettings
 from reconciler.adapters.cinder.backend import BackendSettings, CinderBackend
@@ -29,6 +30,16 @@ def useless_certificates(settings: CommonSettings) -> Iterator[str]:
     for fault in (*certificates.unusable(store), *certificates.outdated(store, now)):
         if not any(str(path) in fault for path in missing):
             yield f"etcd.{fault}"
+
+
+def unusable_secrets(settings: CommonSettings) -> Iterator[str]:
+    """What the daemon would refuse at its start of the files with etcd's password and key. As above of those that are missing."""
+    files = (settings.etcd.password_file, settings.etcd.key_file)
+    if all(path.exists() for path in files if path is not None):
+        try:
+            settings.etcd.store_settings()
+        except Refused as refusal:
+            yield str(refusal)
 
 
 def _files(values: Mapping[str, object], before: str) -> Iterator[tuple[str, Path]]:

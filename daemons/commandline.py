@@ -133,6 +133,7 @@ def _show(kind: Kind, settings: CommonSettings, *, elsewhere: bool, set_up: bool
 def _faults(settings: CommonSettings, *, set_up: bool) -> Iterator[str]:
     yield from checking.files_missing(settings)
     yield from checking.useless_certificates(settings)
+    yield from checking.unusable_secrets(settings)
     if isinstance(settings, ControllerSettings):
         yield from checking.unusable_backends(settings, set_up=set_up)
 

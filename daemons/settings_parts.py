@@ -160,10 +160,17 @@ def _refuse_exposed(name: str, file: Path) -> None:
 def _read_secret(file: Path) -> str:
     try:
         mode = file.stat().st_mode
+        if not stat.S_ISREG(mode):  # reading a fifo or a device may have no end
+            raise Refused(f"etcd.password_file: {file} is no plain file")
         if mode & 0o077:
             raise Refused(
                 f"{file} holds a password and can be read by others ({stat.filemode(mode)}): chmod 600 {file}"
             )
-        return file.read_text(encoding="utf-8").rstrip("\r\n")
+        text = file.read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         raise Refused(f"etcd.password_file: {file} can't be read: {error}") from error
+    if not text:
+        raise Refused(f"etcd.password_file: {file} is empty")
+    if not text.isprintable():
+        raise Refused(f"etcd.password_file: {file} has to hold one line, the password, and nothing else")
+    return text

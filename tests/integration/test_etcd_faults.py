@@ -275,6 +275,13 @@ def test_no_server(start_etcd: Start) -> None:
         write(store, "/a/1")
 
 
+def test_a_write_to_a_name_that_nobody_knows_has_never_left() -> None:
+    """gRPC words it anew now and then. This name is none, so that no server of names is asked."""
+    settings = EtcdSettings(("http://etcd..1:2379",), attempt_timeout_s=5.0, timeout_s=5.0)
+    with EtcdStore(settings) as store, pytest.raises(Unavailable, match="resolving"):
+        write(store, "/a/1")
+
+
 def test_one_of_two_endpoints(start_etcd: Start) -> None:
     """With one endpoint dead every call succeeds, writes included, wherever it begins."""
     server = start_etcd()

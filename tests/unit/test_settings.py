@@ -452,6 +452,46 @@ def test_without_check_config_the_settings_are_returned(write: Write) -> None:
     assert settings_from("node", ["--config", str(write("node: web-1"))], {}).node == "web-1"
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is empty"),
+        (b"\n", "is empty"),
+        (b"one\ntwo\n", "one line"),
+        (b"a\0b", "one line"),
+        (b"\xff", "can't be read"),
+    ],
+)
+def test_a_password_file_that_can_not_be_one_is_told_before_the_daemon_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, words: str
+) -> None:
+    """F-B6, F-K9: --check-config said ok to all of it, and to one that others can read."""
+    file = tmp_path / "password"
+    file.touch(mode=0o600)
+    file.write_bytes(content)
+    assert words in told_by_check(file, capsys)
+
+
+def test_a_password_file_that_is_exposed_or_no_file_is_told_and_not_waited_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (exposed := tmp_path / "exposed").write_text("s3cret")
+    exposed.chmod(0o644)
+    os.mkfifo(fifo := tmp_path / "fifo", 0o600)
+    assert "can be read by others" in told_by_check(exposed, capsys)
+    for other in (tmp_path, fifo, Path("/dev/zero")):
+        assert "is no plain file" in told_by_check(other, capsys)
+
+
+def told_by_check(password_file: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    environ = {"BRICKWORK_ETCD__USER": "me", "BRICKWORK_ETCD__PASSWORD_FILE": str(password_file)}
+    with pytest.raises(SystemExit) as caught:
+        settings_from("node", ["--check-config"], environ)
+    told = capsys.readouterr().err
+    assert caught.value.code == Exit.SETTINGS, told
+    return told
+
+
 # --- anything at all
 
 ODD = st.recursive(

@@ -81,6 +81,7 @@ _TABLE = (
     Fault(_Code.UNAVAILABLE, "failed to connect to all addresses", Unavailable, Again.SURE, _REACH),
     Fault(_Code.UNAVAILABLE, "connections to all backends failing", Unavailable, Again.SURE, _REACH),
     Fault(_Code.UNAVAILABLE, "DNS resolution failed", Unavailable, Again.SURE, _REACH),
+    Fault(_Code.UNAVAILABLE, "errors resolving", Unavailable, Again.SURE, _REACH),
     # Refused before it was proposed: an interceptor's answer (we send `hasleader`), and the server's back-pressure.
     Fault(_Code.UNAVAILABLE, "etcdserver: no leader", Unavailable, Again.SURE, "the cluster has no majority just now"),
     Fault(
