@@ -204,8 +204,11 @@ class KnownSecrets:
 
 def _secrets_in(value: Any, name: str, *, hidden: bool) -> Iterator[str]:
     if isinstance(value, Mapping):
-        named_by_key = "key" in value and "value" in value and is_secret(value["key"])  # a row of metadata
+        is_row = "key" in value and "value" in value  # of metadata: what stands under `key` is a name
+        named_by_key = is_row and is_secret(value["key"])
         for key, item in value.items():
+            if is_row and key == "key":
+                continue
             inner = str(key)
             secret = (is_secret(inner) and inner not in _CONTAINERS) or _KEY.search(inner) is not None
             yield from _secrets_in(item, inner, hidden=hidden or secret or (named_by_key and key == "value"))

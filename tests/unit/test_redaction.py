@@ -177,6 +177,15 @@ def test_a_long_line_is_cut_and_no_half_of_a_secret_is_left() -> None:
 # --- secrets that are known by their value
 
 
+def test_the_name_in_a_row_of_metadata_is_no_secret() -> None:
+    """It was learned as one, and ordinary words were taken out of every message."""
+    known = KnownSecrets()
+    known.learn({"volume_metadata": [{"key": "volume", "value": "green"}, {"key": "chap_secret", "value": "c4n-row"}]})
+    known.learn({"metadata": {"key": "c4n-key"}})
+    assert known.mask("the volume has a chap_secret") == "the volume has a chap_secret"
+    assert known.mask("c4n-row c4n-key") == "*** ***"
+
+
 def test_what_has_a_secrets_name_is_learned_at_any_depth() -> None:
     known = KnownSecrets()
     known.learn(
