@@ -7,7 +7,9 @@ the default. A password is never an option: it would show in the process list.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -176,6 +178,9 @@ def settle(*sources: Given) -> Settings:
         )
     secured = found["ca_file"] is not None or found["cert_file"] is not None
     endpoints = tuple(_with_scheme(each, secured) for each in found["endpoints"] or (DEFAULT_ENDPOINT,))
+    if found["key_file"]:
+        with suppress(OSError):  # told with its cause by who opens it
+            _must_be_ours("key_file", Path(found["key_file"]).expanduser())
     prefix = found["prefix"] or DEFAULT_PREFIX
     if not (prefix.startswith("/") and prefix.endswith("/")):
         raise Misuse(f"prefix {prefix!r}: begin and end it with a slash, as in {DEFAULT_PREFIX!r}")
@@ -203,10 +208,21 @@ def _path(name: str | None) -> Path | None:
     return Path(name).expanduser() if name else None
 
 
+def _must_be_ours(name: str, path: Path) -> None:
+    """As the daemons see to theirs. Raises Misuse, or OSError."""
+    from reconciler.core.modes import exposes
+
+    found = path.stat()
+    if exposes(found.st_mode, found.st_uid):
+        mode = stat.filemode(found.st_mode)
+        raise Misuse(f"{name} {path}: is a secret and can be read by others ({mode}): chmod 600 {path}")
+
+
 def _read_password(user: str | None, file: str | None) -> str | None:
     if user is None or file is None:
         return None
     try:
-        return Path(file).expanduser().read_text(encoding="utf-8").rstrip("\r\n")
+        _must_be_ours("password_file", path := Path(file).expanduser())
+        return path.read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         raise Misuse(f"password_file {file}: can't be read: {error}") from None
