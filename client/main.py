@@ -73,6 +73,13 @@ class Commands(click.Group):
         with shown_streams():
             return super().main(*args, **kwargs)
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """`--help` and `--version` are answered here."""
+        try:
+            return super().make_context(*args, **kwargs)
+        except BrokenPipeError as error:
+            _leave(error)
+
     def invoke(self, ctx: click.Context) -> Any:
         from reconciler.runtime.ports import PortError, TooLarge, UnknownOutcome
 

@@ -52,7 +52,7 @@ def wait(session: Session, objects: tuple[str, ...], goal: str, timeout: float) 
     brickctl wait attachment web-1/data --for=condition=Degraded=False
 
     Exit codes: 0 it is so; 1 it is not, and --timeout 0 asked to look only once; 4 there is no such object; 5 the time is
-    over; 7 the time is over, and it is Blocked or Failed: it will not go on by itself. A volume counts as deleted too when
+    over; 7 the time is over, and it is Blocked, Failed or refused: it will not go on by itself. A volume counts as deleted too when
     its data is retained.
     """
     meant = refs(objects, ("volume", "attachment", "node"))
@@ -189,6 +189,11 @@ def _unmet(waiting: list[tuple[Ref, Stand]], goal: str, timeout: float) -> Failu
     if timeout == 0:
         return Unmet(text)
     stuck = any(stand.state in (State.BLOCKED, State.FAILED) for _, stand in waiting)
+    if goal not in (
+        "detached",
+        "deleted",
+    ):  # what is refused, as another mode under a device in use, does not become so
+        stuck = stuck or any(stand.conditions.get("Accepted") == "False" for _, stand in waiting)
     return (Blocked if stuck else TimedOut)(f"after {timeout:g} s: {text}")
 
 

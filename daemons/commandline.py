@@ -16,9 +16,13 @@ this host: class, options, SDK, programs. With `--elsewhere` it does not, and fi
 from __future__ import annotations
 
 import argparse
+import errno
+import os
+import signal
 import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, NoReturn, overload
@@ -53,7 +57,22 @@ def settings_from(
     kind: Literal["fence-agent"], arguments: Sequence[str], environ: Mapping[str, str]
 ) -> FenceAgentSettings: ...
 def settings_from(kind: Kind, arguments: Sequence[str], environ: Mapping[str, str]) -> CommonSettings:
-    """The daemon's settings. Ends the process (SystemExit) for `--check-config`, `--help`, `--version` and faults."""
+    """The daemon's settings. Ends the process (SystemExit) for `--check-config`, `--help`, `--version` and faults; quietly, where
+    nobody reads its answer any more, and with a word where that can't be written."""
+    try:
+        return _settings_from(kind, arguments, environ)
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF):
+            raise
+        if error.errno != errno.EPIPE:
+            with suppress(OSError):
+                os.write(2, f"brickwork-{kind}: the answer can't be written: {error.strerror}\n".encode())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nothing more is written, at the interpreter's end neither
+        os.dup2(1, 2)
+        raise SystemExit(Exit.REFUSED if error.errno != errno.EPIPE else 128 + signal.SIGPIPE) from None
+
+
+def _settings_from(kind: Kind, arguments: Sequence[str], environ: Mapping[str, str]) -> CommonSettings:
     parser = argparse.ArgumentParser(prog=f"brickwork-{kind}", description=_DESCRIPTION[kind], allow_abbrev=False)
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help=f"settings; default: {_default_file(kind)}, if it exists"

@@ -48,13 +48,39 @@ def test_every_command_is_there_under_its_summary(name: str) -> None:
         ("| true", 0, ""),
     ],
 )
-def test_an_answer_that_can_not_be_written_is_no_traceback(redirect: str, code: int, told: str) -> None:
+@pytest.mark.parametrize("asked", ["get --help", "--help"])
+def test_an_answer_that_can_not_be_written_is_no_traceback(asked: str, redirect: str, code: int, told: str) -> None:
     """F-C3: a full disk has an exit code of its own; a reader who left, or a closed stdout, is nobody's fault."""
-    command = f"{sys.executable} -m client.main get --help {redirect}"
+    command = f"{sys.executable} -m client.main {asked} {redirect}"
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, told in done.stderr) == (code, True)
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
+
+
+@pytest.mark.parametrize("asked", ["--help", "--version", "get --help"])
+def test_a_reader_who_left_is_told_by_one_exit_code(asked: str) -> None:
+    """As of a process that ended so; 1 would be "unmet"."""
+    read, write = os.pipe()
+    os.close(read)
+    process = subprocess.run(
+        [sys.executable, "-m", "client.main", *asked.split()], stdout=write, check=False, timeout=60
+    )
+    os.close(write)
+    assert process.returncode == 141
+
+
+@pytest.mark.parametrize("name", ["password_file", "key_file"])
+def test_a_secret_that_others_can_read_is_refused(name: str, tmp_path: Path) -> None:
+    """F-K9: as the daemons do with theirs; the file, and what to do."""
+    secret = tmp_path / "secret"
+    secret.write_text("s3cret\n")
+    secret.chmod(0o644)
+    given = Given(user="ann", password_file=str(secret)) if name == "password_file" else Given(key_file=str(secret))
+    with pytest.raises(Misuse, match=f"{name} .*can be read by others .*chmod 600"):
+        settle(given)
+    secret.chmod(0o600)
+    settle(given)
 
 
 def test_an_unknown_command_is_misuse() -> None:
@@ -131,6 +157,7 @@ def test_the_settings_file(tmp_path: Path) -> None:
     """Options come before the environment, that before the file."""
     password = tmp_path / "password"
     password.write_text("s3cret\n")
+    password.chmod(0o600)
     file = tmp_path / "client.yaml"
     file.write_text(f"endpoints: [http://f:2379]\nuser: ann\npassword_file: {password}\nconnect_timeout_s: 9\n")
     settings = settle(Given(prefix="/o/"), from_environment({}), from_file(file, needed=True))

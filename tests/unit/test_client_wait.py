@@ -64,6 +64,15 @@ def test_blocked_has_its_own_exit_code(world: World) -> None:
     )
 
 
+def test_what_is_refused_does_not_become_so(world: World) -> None:
+    """F-C1: another mode is wished for than the device has: exit code 7, not 5."""
+    world.said("Attached")
+    world.wish(spec=b'{"mode": "ro"}')
+    assert world.run(*ATTACHED).exit_code == 7
+    assert world.run("wait", "attachment", "web-1/data", "--for=condition=Ready").exit_code == 7
+    assert world.run("wait", "attachment", "web-1/data", "--for=detached").exit_code == 5
+
+
 def test_one_look(world: World) -> None:
     """--timeout 0: exit code 1 where it is not so."""
     assert world.run(*ATTACHED, "--timeout", "0").exit_code == 1

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -436,6 +438,31 @@ def test_a_backend_may_be_called_like_a_secret(name: str, write: Write, capsys: 
     shown = capsys.readouterr().out
     assert yaml.safe_load(shown)["backends"][name]["driver"] == LVM
     assert CANARY not in shown
+
+
+@pytest.mark.parametrize(("fault", "code"), [(">/dev/full", 3), (">/dev/full 2>&1", 3)])
+@pytest.mark.parametrize("asked", ["--check-config --elsewhere", "--help"])
+def test_an_answer_that_can_not_be_written_is_no_traceback(asked: str, fault: str, code: int, tmp_path: Path) -> None:
+    """F-C3, of the daemons."""
+    (tmp_path / "node.yaml").write_text("node: web-1\n")
+    command = f"{sys.executable} -m daemons.node --config {tmp_path}/node.yaml {asked} {fault}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    if fault == ">/dev/full":
+        assert "brickwork-node: the answer can't be written: No space left on device" in done.stderr
+
+
+@pytest.mark.parametrize("asked", ["--check-config --elsewhere", "--help"])
+def test_a_reader_who_left_is_nobodys_fault(asked: str, tmp_path: Path) -> None:
+    """Quiet, with a shell's code for it."""
+    (tmp_path / "node.yaml").write_text("node: web-1\n")
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "daemons.node", "--config", str(tmp_path / "node.yaml"), *asked.split()]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_faults_end_with_their_own_exit_code(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
