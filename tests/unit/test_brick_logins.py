@@ -243,3 +243,14 @@ def test_targets_that_os_brick_discovers_are_not_logged_in_to_at_boot(machine: M
     connector.logged_in = lambda: machine.record(IQN, "10.0.0.1", "automatic")
     Brick(machine).log_in(connector, ONE, multipath=True)
     assert (machine.says(IQN), machine.says(host)) == ({"10.0.0.1:3260": "manual"}, {"10.0.0.1:3260": "automatic"})
+
+
+def test_a_temporary_folder_that_was_removed_is_made_again(machine: Machine, tmp_path: Path) -> None:
+    """F-S15. os-brick's keyrings of RBD are written there; its own Python would go to /tmp, or fail until a restart."""
+    folder = tmp_path / "run" / "tmp"
+    machine.settings = machine.settings.model_copy(update={"temporary_folder": folder})
+    brick = Brick(machine)
+    brick.log_in(Connector(machine), ONE)
+    folder.rmdir()
+    brick.log_in(Connector(machine), ONE)
+    assert folder.stat().st_mode & 0o777 == 0o700

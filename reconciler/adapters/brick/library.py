@@ -88,6 +88,8 @@ class OsBrick:
         """
         if protocol in _TOOLS:
             tools.require(*_TOOLS[protocol])
+        if self._settings.temporary_folder is not None:  # somebody may have removed it
+            self._settings.temporary_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         extra = {"enforce_multipath": self._settings.enforce_multipath}
         with self._logging_in(protocol, data, multipath):
             connector = self._connector(protocol, data, multipath)
