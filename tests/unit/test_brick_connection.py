@@ -160,3 +160,14 @@ def test_a_local_disk_is_no_namespace_of_a_connection_that_names_none(tmp_path: 
     fake = FakeHost(tmp_path)
     fake.disk("nvme0n1")
     assert locate.devices(fake.roots, "nvmeof", connection.form("nvmeof", {"ns_id": None})) == []
+
+
+def test_a_port_of_the_host_may_reach_none_of_the_storages(tmp_path: Path) -> None:
+    """As a driver tells that asks the switches."""
+    ports = {"10000090FA1B2C3D": [WWN], "10000090fa1b2c3e": []}
+    wanted = target("fibre_channel", GOOD["fibre_channel"] | {"initiator_target_map": ports})
+    own = ConnectorSettings(node="n", state_folder=tmp_path, my_ip="::1")
+    assert ways.data_of(checked(wanted, own))["initiator_target_map"] == {
+        "10000090fa1b2c3d": [WWN],
+        "10000090fa1b2c3e": [],
+    }

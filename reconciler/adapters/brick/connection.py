@@ -169,5 +169,6 @@ def wwn_map(value: object) -> dict[str, list[str]] | None:
     """Which of the host's ports reaches which of the storage's."""
     if not isinstance(value, Mapping):
         return None
-    found = {str(_wwn(ours)): _list(_wwn, theirs) for ours, theirs in value.items()}
-    return found if all(found.values()) else None
+    if not all(_list(_wwn, theirs) or theirs == [] for theirs in value.values()):
+        return None
+    return {str(_wwn(ours)): _list(_wwn, theirs) for ours, theirs in value.items()}
