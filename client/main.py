@@ -35,6 +35,9 @@ COMMANDS: dict[str, str] = {
 }
 """Each command and its line in `--help`. Its module, of the same name, is imported when it is run."""
 
+INTERRUPTED = 130
+"""By Ctrl-C, as a shell tells of it."""
+
 MODULE_OF = {"detach": "attach", "uncordon": "cordon", "undrain": "drain"}
 
 
@@ -77,16 +80,18 @@ class Commands(click.Group):
         """`--help` and `--version` are answered here."""
         try:
             return super().make_context(*args, **kwargs)
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
         except BrokenPipeError as error:
             _leave(error)
 
     def invoke(self, ctx: click.Context) -> Any:
-        from reconciler.runtime.ports import PortError, TooLarge, UnknownOutcome
-
         try:
+            from reconciler.runtime.ports import PortError, TooLarge, UnknownOutcome
+
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            ctx.exit(130)
+            ctx.exit(INTERRUPTED)
         except BrokenPipeError as error:
             _leave(error)  # before click takes it for code 1
         except NotFound:

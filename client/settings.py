@@ -20,6 +20,7 @@ from schema.keys import DEFAULT_PREFIX
 
 DEFAULT_ENDPOINT = "http://127.0.0.1:2379"
 CONNECT_TIMEOUT_S = 5.0
+LEAST_TIMEOUT_S = 0.1
 
 
 def default_file(environment: Mapping[str, str] = os.environ) -> Path:
@@ -148,7 +149,7 @@ def _checked(path: Path, parsed: Any) -> Given:
     if isinstance(endpoints, str):
         endpoints = [endpoints]
     if endpoints is not None:
-        if not isinstance(endpoints, list) or not all(isinstance(each, str) for each in endpoints):
+        if not endpoints or not isinstance(endpoints, list) or not all(isinstance(each, str) for each in endpoints):
             raise Misuse(f"{path}: endpoints: must be a list of URLs, such as [{DEFAULT_ENDPOINT}]")
         values["endpoints"] = tuple(endpoints)
     for name in FILE_FIELDS[1:-2]:
@@ -157,8 +158,9 @@ def _checked(path: Path, parsed: Any) -> Given:
     if not isinstance(values.get("http_proxy"), bool | None):
         raise Misuse(f"{path}: http_proxy: must be true or false")
     timeout_s = values.get("connect_timeout_s")
-    if timeout_s is not None and (isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float)):
-        raise Misuse(f"{path}: connect_timeout_s: must be a number of seconds")
+    is_number = isinstance(timeout_s, int | float) and not isinstance(timeout_s, bool)
+    if timeout_s is not None and not (is_number and timeout_s >= LEAST_TIMEOUT_S):
+        raise Misuse(f"{path}: connect_timeout_s: must be a number of seconds, at least {LEAST_TIMEOUT_S:g}")
     return Given(**values)
 
 

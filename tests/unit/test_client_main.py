@@ -83,6 +83,20 @@ def test_a_secret_that_others_can_read_is_refused(name: str, tmp_path: Path) -> 
     settle(given)
 
 
+def test_ctrl_c_has_one_exit_code_wherever_it_comes() -> None:
+    """130, also while modules are still being loaded; 1 would be "unmet"."""
+    program = (
+        "import sys, click\nfrom client.main import cli\n"
+        "class Late:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == sys.argv[1]:\n            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Late())\ncli(['get', 'volumes'])\n"
+    )
+    for module in ("client.session", "client.get", "reconciler.runtime.ports"):
+        done = subprocess.run([sys.executable, "-c", program, module], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (130, ""), module
+
+
 def test_an_unknown_command_is_misuse() -> None:
     """Exit code 2."""
     result = CliRunner().invoke(cli, ["destroy"])
@@ -172,6 +186,8 @@ def test_the_settings_file(tmp_path: Path) -> None:
         ("endpoint: x", "endpoint: unknown setting; did you mean endpoints?"),
         ("password: x", "password: keep it in a file of its own and name that: password_file"),
         ("endpoints: [7]", "endpoints: must be a list of URLs"),
+        ("endpoints: []", "endpoints: must be a list of URLs"),
+        ("connect_timeout_s: -3", "connect_timeout_s: must be a number of seconds, at least 0.1"),
         ("- x", "must be a mapping"),
         ("user: 7", "user: must be text"),
         ("connect_timeout_s: soon", "connect_timeout_s: must be a number of seconds"),
