@@ -10,6 +10,7 @@ from reconciler.runtime.ports import DuplicateIdentity
 from schema.keys import Family, Key
 from schema.models import AttachmentPhase, AttachmentStatus
 from tests.fakes.child import Fault as CallFault
+from tests.fakes.store import Fault as StoreFault
 from tests.sim.fleet import Fleet, Shape
 from tests.sim.run import Run, Scenario
 
@@ -90,6 +91,36 @@ def test_the_driver_is_asked_again_on_the_nodes_word(accident: Callable[[Run], N
 
     result = Run(Scenario(accident.__name__, Shape(1, 1, 1), [], []), story=story).play()
     assert not result.failure, f"{result.failure}\n{result.transcript(60)}"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", StoreFault)
+@pytest.mark.parametrize("accident", [answers_once_with_too_little, moves_its_portal])
+def test_whichever_answer_to_the_node_is_lost_meanwhile(accident: Callable[[Run], None], kind: StoreFault) -> None:
+    """Each of its transactions in turn."""
+    lost, came = 0, 1
+
+    def story(run: Run) -> None:
+        daemon = run.fleet.daemons["node/n1"]
+
+        def fault(call: str) -> StoreFault | None:
+            nonlocal came
+            came += call == "txn"
+            return kind if call == "txn" and came == lost else None
+
+        run.let_pass(5.0)
+        accident(run)
+        run.let_pass(0.001)
+        daemon.store.fault = fault
+        run.let_pass(120.0)
+        assert attached(run.fleet)
+        run.until_settled()
+
+    while came >= lost:
+        lost, came = lost + 1, 0
+        result = Run(Scenario(f"{accident.__name__} {lost}", Shape(1, 1, 1), [], []), story=story).play()
+        assert not result.failure, f"{result.failure}\n{result.transcript(60)}"
+    assert lost > 10
 
 
 def test_a_device_all_of_whose_paths_are_lost_gets_its_export_back() -> None:
