@@ -169,7 +169,7 @@ def test_no_key_has_ever_held_one_but_those(fleet: Fleet) -> None:
 
 
 def test_etcds_files_hold_none_but_those(fleet: Fleet) -> None:
-    """Its database and its log, where removed values stay: no option of a backend."""
+    """Its database and its log, where removed values stay: no option of a backend. etcd logs its own users' passwords."""
     held: set[str] = set()
     files = [path for path in (fleet.etcd.folder / "data").rglob("*") if path.is_file()]
     for path in files:
