@@ -16,14 +16,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, overload
 
-from pydantic import AfterValidator, Field, IPvAnyNetwork, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from daemons.process import Refused
 from daemons.redaction import holds_secret
 from daemons.settings_faults import SettingsError, explain
 from daemons.settings_parts import AbsolutePath, Etcd, Http, Log, Mass, Seconds, Section, exposure
 from daemons.settings_source import Kind, Source, read
-from reconciler.adapters.brick.settings import ConnectorSettings, Protocol
+from reconciler.adapters.brick.settings import ConnectorSettings, Network, Protocol
 from reconciler.adapters.brick.settings import Deadlines as HostDeadlines
 from reconciler.adapters.cinder.backend import BackendSettings
 from reconciler.adapters.cinder.backend import Deadlines as BackendDeadlines
@@ -154,7 +154,7 @@ class NodeSettings(CommonSettings):
     http: Http = Http(listen="127.0.0.1:9753")
     my_ip: str | None = None
     """This host's address in the storage network: some arrays grant access by it. Default: that of the default route."""
-    storage_networks: tuple[IPvAnyNetwork, ...] = _connectors("storage_networks")
+    storage_networks: tuple[Network, ...] = _connectors("storage_networks")
     """The networks through which this host reaches storage, as in `10.1.0.0/24`. An array names portals of all networks that it is
     in; those elsewhere are not for this host: nobody logs in to them, and no path is missed there. Default: all are."""
     multipath: bool = _connectors("multipath")

@@ -233,6 +233,8 @@ def test_all_faults_are_told_at_once_with_their_lines(write: Write) -> None:
         ("etcd: {attempt_timeout_s: .inf}\n", "1: etcd.attempt_timeout_s: must be a finite number"),
         ("retry_base_s: 9\nretry_cap_s: 3\n", " retry_base_s must not be longer than retry_cap_s"),
         ("failpoint: GRANT:before\n", " failpoint makes the daemon kill itself: take it out"),
+        ("storage_networks: [true]\n", "1: storage_networks.0: write a network, as in 10.1.0.0/24"),
+        ("storage_networks: [10]\n", "1: storage_networks.0: write a network, as in 10.1.0.0/24"),
         ("etcd: 3\n", "1: etcd: must be a mapping of settings. Given was a whole number (3)"),
         (
             "node: a/b\n",

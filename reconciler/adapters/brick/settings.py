@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, IPvAnyNetwork
 
 Seconds = Annotated[float, Field(gt=0)]
 Protocol = Literal[
@@ -13,6 +13,16 @@ Protocol = Literal[
 ]
 LOCAL = ("local", "gpfs")
 """Files of this host itself."""
+
+
+def _no_number(value: object) -> object:
+    if isinstance(value, int):
+        raise ValueError("write a network, as in 10.1.0.0/24")
+    return value
+
+
+Network = Annotated[IPvAnyNetwork, BeforeValidator(_no_number)]
+"""pydantic takes numbers, too: 10 is 0.0.0.10/32."""
 
 
 class Deadlines(BaseModel):
@@ -47,7 +57,7 @@ class ConnectorSettings(BaseModel):
     """What os-brick leaves behind goes there and not to /tmp: keyrings of RBD, for which nobody else should have to be trusted."""
     my_ip: str
     """This host's address in the storage network, as arrays may want to know it."""
-    storage_networks: tuple[IPvAnyNetwork, ...] = ()
+    storage_networks: tuple[Network, ...] = ()
     """The networks through which this host reaches storage, as in ``10.1.0.0/24``. Portals elsewhere are not for this host: nobody
     logs in to them, and no path is missed there. None named: all networks are."""
     multipath: bool = False
