@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.adapters.brick import identity, locate, paths, sysfs
+from reconciler.adapters.brick import connection, identity, locate, paths, sysfs
 from reconciler.runtime.ports import IdentityMismatch
 from tests.unit.brick_host import FakeHost
 
@@ -157,7 +157,7 @@ def test_each_target_of_a_connection_has_its_own_lun(host: FakeHost) -> None:
 
 def test_flat_addressing_moves_the_number(host: FakeHost) -> None:
     host.iscsi_lun(1, "iqn:a", 16384 + 300, "sda")
-    data = {"target_iqn": "iqn:a", "target_lun": 300}
+    data = {"target_portal": "10.0.0.1:3260", "target_iqn": "iqn:a", "target_lun": 300}
     assert locate.devices(host.roots, "iscsi", data | {"addressing_mode": "SAM2"}) == ["sda"]
     assert locate.devices(host.roots, "iscsi", data) == []
 
@@ -165,7 +165,7 @@ def test_flat_addressing_moves_the_number(host: FakeHost) -> None:
 def test_a_fibre_channel_volume_is_found_by_port_and_lun(host: FakeHost) -> None:
     host.fc_lun("1:0:0", "500a098280feeba5", 2, "sda")
     host.fc_lun("1:0:0", "500a098280feeba5", 3, "sdb")
-    data = {"target_wwn": ["500A098280FEEBA5", "500a098290feeba5"], "target_lun": 2}
+    data = connection.form("fibre_channel", {"target_wwn": ["500A098280FEEBA5", "500a098290feeba5"], "target_lun": 2})
     assert locate.devices(host.roots, "fibre_channel", data) == ["sda"]
 
 
@@ -174,7 +174,7 @@ def test_a_fabric_that_came_back_is_no_other_address(host: FakeHost) -> None:
     host.fc_lun("1:0:0", "500a098280feeba5", 2, "sda")
     host.fc_lun("2:0:0", "500a098290feeba5", 2, "sdb")
     host.fc_lun("2:0:0", "500a098290feeba5", 3, "sdc")
-    data = {"target_wwn": ["500a098280feeba5"], "target_lun": 2}
+    data = connection.form("fibre_channel", {"target_wwn": ["500a098280feeba5"], "target_lun": 2})
     assert locate.elsewhere(host.roots, "fibre_channel", data, ["sda", "sdb", "sdc"]) == {"sdc"}
 
 
@@ -184,8 +184,8 @@ def test_an_nvme_volume_is_found_by_uuid_among_those_of_its_subsystem(host: Fake
         host.disk(f"nvme0n{index + 1}", uuid=uuid, nsid=str(index + 1), device__subsysnqn="nqn:a")
     data = {"target_nqn": "nqn:a", "vol_uuid": uuids[1].upper(), "portals": [["10.0.0.1", "4420", "tcp"]]}
     assert locate.devices(host.roots, "nvmeof", data) == ["nvme0n2"]
-    assert locate.devices(host.roots, "nvmeof", {"nqn": "nqn:a", "ns_id": 1}) == ["nvme0n1"]
-    assert locate.devices(host.roots, "nvmeof", {"nqn": "nqn:b", "ns_id": 1}) == []
+    assert locate.devices(host.roots, "nvmeof", {"target_nqn": "nqn:a", "ns_id": "1"}) == ["nvme0n1"]
+    assert locate.devices(host.roots, "nvmeof", {"target_nqn": "nqn:b", "ns_id": "1"}) == []
 
 
 # --- paths
