@@ -52,6 +52,7 @@ class FakeBackend:
         """Told each effect on the array (call, volume, holder) right before it happens."""
         self._is_open = False
         self._unused = False
+        self._storage = ""
 
     @property
     def fault(self) -> Callable[[str], Fault | None]:
@@ -77,7 +78,7 @@ class FakeBackend:
             for volume in volumes:
                 if step.lands and volume.exports and volume.uid in self.array.volumes:
                     self.array.create_export(volume.uid)
-            self._is_open = True
+            self._is_open, self._storage = True, info.storage
             return Opened(info)
 
         self.prepare()
@@ -197,6 +198,8 @@ class FakeBackend:
         def act(step: Step) -> Reply:
             if self.array.away:
                 raise Retryable(f"array {self.array.name} does not answer")
+            if name in ("create", "delete", "adopt") and self._storage not in ("", self.array.mark):
+                raise NotOpen(f"the storage is {self.array.mark} now, and was {self._storage}")
             if step.lands:
                 self.landing(name, volume, export)
                 effect()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.adapters.cinder.backend import CinderBackend
-from reconciler.runtime.ports import OtherStorage, Retryable, Terminal, Unavailable, VolumeData
+from reconciler.runtime.ports import NotOpen, OtherStorage, Retryable, Terminal, Unavailable, VolumeData
 from tests.integration.cinder_backends import HOLDER, OTHER_UID, UID, Backends, backends, volume
 
 __all__ = ["backends"]
@@ -220,6 +220,22 @@ def test_f_d6_a_folder_that_lost_its_mark_is_another_storage(
     assert backend.describe().storage != mark
     with pytest.raises(OtherStorage):
         opened(backends, files, mark, made)
+
+
+def test_f_d6_a_folder_that_is_another_meanwhile_is_not_worked_in(backend: CinderBackend, files: Path) -> None:
+    """Before anybody has looked at the mark again, and right after, a volume that is not there is not deleted, and none is made."""
+    made = volume(UID, backend.create(volume()))
+    other = volume(OTHER_UID)
+    aside = files.rename(files.with_name("aside"))
+    files.mkdir()
+    for _ in range(2):
+        with pytest.raises(NotOpen, match=r"the storage is files-.* now, and was files-"):
+            backend.delete(made)
+        with pytest.raises(NotOpen):
+            backend.create(other)
+        backend.describe()
+    assert [path.name for path in files.iterdir()] == [".brickwork-storage"]
+    assert any(UID in path.name for path in aside.iterdir())
 
 
 def test_f_d6_before_anything_was_noted_a_storage_with_none_of_the_volumes_is_another(

@@ -133,6 +133,29 @@ def test_f_d6_an_array_that_changes_under_the_leader_is_noticed_and_a_person_may
     play(story)
 
 
+def test_f_d6_what_is_deleted_or_made_right_after_the_storage_changed_is_not_done_on_the_other() -> None:
+    """A share that is unmounted under its driver: nobody looks at the mark for a minute, and there everything is "not found"."""
+
+    def story(run: Run) -> None:
+        fleet = run.fleet
+        wish(run, "v", "w")
+        array = fleet.arrays["array1"]
+        mark, kept = array.mark, array.volumes
+        array.mark, array.volumes = "serial-mountpoint", {}
+        run.act(put(fleet, Family.DESIRED_VOLUME, "w", value=None))
+        run.act(put(fleet, Family.DESIRED_VOLUME, "new", value=b'{"backend": "array1", "size_gib": 1}'))
+        run.let_pass(20.0)
+        assert record_of(fleet, "w") is not None
+        assert not array.volumes
+        assert status(fleet).reason == "StorageDiffers"
+        array.mark, array.volumes = mark, kept
+        run.until_settled()
+        assert record_of(fleet, "w") is None
+        assert len(array.volumes) == 2
+
+    play(story)
+
+
 def test_f_d6_without_a_mark_a_volume_that_is_not_found_is_forgotten_only_where_others_are_found() -> None:
     """Most arrays' drivers can't tell whether they speak to the same array. Where nothing of ours is on it, it is asked about."""
 

@@ -219,7 +219,7 @@ def test_all_faults_are_told_at_once_with_their_lines(write: Write) -> None:
         ("node: 007\n", "1: node: must be text: put it in quotes. Given was a whole number (7)"),
         ("- a\n", " must be a mapping, as in `log: {level: info}`"),
         ("a: [\n", "2: not YAML: expected the node content, but found '<stream end>'"),
-        ("a: !!python/name:os.system x\n", "1: not YAML: could not determine a constructor for the tag"),
+        ("a: !!python/name:os.system x\n", "1: not YAML: python/name:os.system is a tag that is not known here"),
         ("prefix: brickwork\n", "1: prefix: prefix 'brickwork': begin and end it with a slash, as in '/brickwork/v1/'"),
         ("http: {listen: '9753'}\n", "1: http.listen: write host:port (as in 127.0.0.1:9753), unix:/path, or none"),
         ("etcd: {endpoints: ['ftp://a']}\n", "1: etcd: 'ftp://a' is no endpoint; write https://host:port"),
@@ -248,6 +248,11 @@ def test_what_is_refused_and_what_to_write_instead(write: Write, text: str, told
     assert fault.startswith(told)
 
 
+def test_a_tag_that_says_what_a_value_is_anyway_is_taken(write: Write) -> None:
+    settings = load("controller", write("backends: {a: &a {driver: !!str x, options: {o: !!str 007}}, b: *a}\n"), {})
+    assert [dict(each.options) for each in settings.backends.values()] == [{"o": "007"}] * 2
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -258,6 +263,17 @@ def test_what_is_refused_and_what_to_write_instead(write: Write, text: str, told
         ("backends:\n  a: {}\n", "2: backends.a: give either driver (with options) or cinder_conf (with section)"),
         ("backends:\n  a: {driver: x, secrets_file: s.yaml}\n", "2: backends.a: secrets_file: write an absolute path"),
         ("backends:\n  a:\n    drivr: x\n", "3: backends.a.drivr: no such setting; did you mean driver?"),
+        (
+            "backends:\n  a: {driver: x, options: {san_password: !vault x}}\n",
+            "2: not YAML: !vault is a tag that is not",
+        ),
+        ("backends:\n  a: {driver: x, options: {san_password: !!binary eA==}}\n", "2: not YAML: binary is a tag"),
+        ('backends:\n  a: {driver: x, options: {o: "\\ud800"}}\n', "2: not YAML: half a character"),
+        (
+            "backends:\n  a: {driver: x, deadlines_s: {open: .inf}}\n",
+            "2: backends.a.deadlines_s.open: must be less than",
+        ),
+        ("backends:\n  a: {driver: x, concurrency: 1000}\n", "2: backends.a.concurrency: must be less than or equal"),
         ("backends:\n  a: lvm\n", "2: backends.a: must be a mapping of settings. Given was text (lvm)"),
     ],
 )

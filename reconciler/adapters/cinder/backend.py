@@ -9,9 +9,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from reconciler.adapters.child import Child
 from reconciler.runtime.ports import (
@@ -26,6 +26,9 @@ from reconciler.runtime.ports import (
     VolumeData,
 )
 
+Seconds = Annotated[float, Field(gt=0, le=7 * 86_400)]
+"""No wait of the system's is endless."""
+
 
 class Deadlines(BaseModel):
     """Seconds that each kind of call may take. Generous: a deadline that passes kills all calls of this backend.
@@ -36,20 +39,20 @@ class Deadlines(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    start: PositiveFloat = 60
+    start: Seconds = 60
     """Until the worker has imported Cinder."""
-    open: PositiveFloat = 900
+    open: Seconds = 900
     """Until the driver is set up and the exports of all volumes in use are made sure of, one after another."""
-    describe: PositiveFloat = 120
-    create: PositiveFloat = 900
-    extend: PositiveFloat = 900
-    delete: PositiveFloat = 7200
-    adopt: PositiveFloat = 900
-    export: PositiveFloat = 180
-    connect: PositiveFloat = 180
-    terminate: PositiveFloat = 180
-    unexport: PositiveFloat = 180
-    exports: PositiveFloat = 120
+    describe: Seconds = 120
+    create: Seconds = 900
+    extend: Seconds = 900
+    delete: Seconds = 7200
+    adopt: Seconds = 900
+    export: Seconds = 180
+    connect: Seconds = 180
+    terminate: Seconds = 180
+    unexport: Seconds = 180
+    exports: Seconds = 120
 
 
 class BackendSettings(BaseModel):
@@ -68,7 +71,7 @@ class BackendSettings(BaseModel):
     """In `cinder_conf`; else the backend's name."""
     secrets_file: Path | None = None
     """YAML mapping of further options (passwords…), taken literally. Nobody but its owner may be able to read it."""
-    concurrency: PositiveInt = 4
+    concurrency: int = Field(default=4, ge=1, le=256)
     """Driver calls at a time. Cinder's drivers were written for greenthreads: 1 for one that does not bear threads."""
     deadlines_s: Deadlines = Deadlines()
     my_ip: str | None = None

@@ -21,8 +21,8 @@ from reconciler.adapters.cinder.library import HOST
 from reconciler.adapters.cinder.plain import plain
 from reconciler.adapters.cinder.records import PERSISTENT, Record, type_of
 from reconciler.adapters.cinder.shadow import Loaded, Shadow, admin_context
-from reconciler.core.storage import difference
-from reconciler.runtime.ports import OtherStorage, Terminal, Unavailable, Unsupported
+from reconciler.core.storage import covers, difference
+from reconciler.runtime.ports import NotOpen, OtherStorage, Terminal, Unavailable, Unsupported
 from schema.bounds import several
 from schema.capacity import INFINITE, UNKNOWN, amount
 
@@ -68,7 +68,7 @@ class Operations:
         self._shadow = shadow
         self._name = name
         self._stats: Mapping[str, Any] = {}
-        self._storage = ""
+        self._storage = self._opened_with = ""
 
     # --- Set-up ----------------------------------------------------------------------------------------------------------
 
@@ -110,13 +110,19 @@ class Operations:
 
     def _check_storage(self, noted: str, records: Sequence[Record]) -> None:
         """Before anything is done with a volume: on another storage, restoring exports would meet other volumes, or none."""
-        self._storage = storage.mark(self._driver)
+        self._storage = self._opened_with = storage.mark(self._driver)
         made = [record for record in records if record["model"]][:SAMPLE]
         seen = (
             bool(noted) or not made or storage.has_any(self._driver, (self._shadow.load(each).volume for each in made))
         )
         if fault := difference(noted, self._storage, len(records), volumes_seen=seen):
             raise OtherStorage(fault, self._storage)
+
+    def _sure_of_storage(self) -> None:
+        """Right before data is made or forgotten there: shares are unmounted and groups renamed while a driver goes on, and to many
+        what is not there is deleted. The next opening finds out what it is."""
+        if not covers(found := storage.mark(self._driver), self._opened_with):
+            raise NotOpen(f"the storage is {found or 'without a mark'} now, and was {self._opened_with}")
 
     def _provider_ids(self, records: Sequence[Record]) -> dict[str, str]:
         if not records or not self._overrides("update_provider_info"):
@@ -215,6 +221,7 @@ class Operations:
     # --- Provisioning ----------------------------------------------------------------------------------------------------
 
     def create(self, record: Record) -> Reply:
+        self._sure_of_storage()
         loaded = self._shadow.load(self._placed(record, self._roomiest_pool()), status="creating")
         try:
             update = self._driver.create_volume(loaded.volume)
@@ -248,6 +255,7 @@ class Operations:
 
     def delete(self, record: Record, others: Sequence[Record], *, gone: bool) -> None:
         """What is not found is gone, unless this may be another storage: one without a mark, that has no other volume either."""
+        self._sure_of_storage()
         loaded = self._shadow.load(record, status="deleting")
         try:
             self._driver.remove_export(admin_context(), loaded.volume)
@@ -263,6 +271,7 @@ class Operations:
         """`manage_existing`. A reference may name the ``pool`` besides what the driver wants (mostly ``source-name``)."""
         if not (self._overrides("manage_existing") and self._overrides("manage_existing_get_size")):
             raise Unsupported("this driver cannot take over existing volumes")
+        self._sure_of_storage()
         wanted = {key: value for key, value in reference.items() if key != "pool"}
         placed = self._placed(record, reference.get("pool") or self._roomiest_pool())
         loaded = self._shadow.load(placed, status="managing")

@@ -28,9 +28,9 @@ def mark(driver: Any) -> str:
     """Of a driver that is set up; empty where that can't be told. Raises what reading it raises."""
     if folders := _folders(driver):
         return mark_of(filter(None, map(folder_id, folders)))
-    if _is_a(driver, "lvm"):
-        group = getattr(driver.vg, "vg_uuid", None)
-        return f"lvm-{group}" if group else ""
+    if _is_a(driver, "lvm"):  # asked anew: the driver keeps what it found
+        groups = driver.vg.get_all_volume_groups(driver.vg._root_helper, driver.vg.vg_name)
+        return mark_of(f"lvm-{group['uuid']}" for group in groups)
     if _is_a(driver, "rbd"):
         return _ceph(driver)
     return ""

@@ -15,8 +15,14 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _DECIMAL = re.compile(r"[-+]?[0-9]+")
-_MERGE = "tag:yaml.org,2002:merge"
+_YAML = "tag:yaml.org,2002:"
+_MERGE = f"{_YAML}merge"
+_TAGS = {
+    f"{_YAML}{name}" for name in ("map", "seq", "str", "int", "float", "bool", "null", "timestamp", "merge", "value")
+}
+"""What a value may be. `!vault`, `!!binary` and others ask for something to be made of it, which nobody here does."""
 
 
 class NotYaml(ValueError):
@@ -38,6 +44,8 @@ class Reader:
         self._yaml = YAML(typ="safe", pure=True)
         with _faults():
             self.root: Node | None = self._yaml.compose(text)
+        if self.root is not None:
+            _refuse_strange(self.root)
 
     def entries(self, mapping: MappingNode) -> list[tuple[Node, Node]]:
         """Names and values, those that are merged in first."""
@@ -74,6 +82,25 @@ class Reader:
 def own_names(mapping: MappingNode) -> list[str]:
     """As they stand there, without those that are merged in. To be asked before `entries`."""
     return [str(name.value) for name, _ in mapping.value if name.tag != _MERGE]
+
+
+def _refuse_strange(root: Node) -> None:
+    """Raises NotYaml for a tag that means something, and for text that no file or store can hold."""
+    waiting, seen = [root], set()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:  # an alias
+            continue
+        seen.add(id(node))
+        line = node.start_mark.line + 1
+        if str(node.tag) not in _TAGS:
+            raise NotYaml(f"{str(node.tag).removeprefix(_YAML)} is a tag that is not known here", line)
+        if isinstance(node, MappingNode):
+            waiting += [part for pair in node.value for part in pair]
+        elif isinstance(node, SequenceNode):
+            waiting += node.value
+        elif _SURROGATE.search(_text(node)):
+            raise NotYaml("half a character (a surrogate) is no text", line)
 
 
 def _text(scalar: Node) -> str:
