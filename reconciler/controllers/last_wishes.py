@@ -47,6 +47,9 @@ class LastWishes:
         record = view.record
         if not isinstance(record, RecordView):
             return view
+        if record.heard > record_revision:  # it was copied from another store, whose revisions say nothing here
+            record = replace(record, heard=0)
+            view = replace(view, record=record, generation=0)
         position = self._position  # before what is known up to it: `listen` writes it last
         heard = max(record.heard or view.generation, self._asked.get(view.volume, 0))
         changed = self._changed.get(view.volume, 0) > heard

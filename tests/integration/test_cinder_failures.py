@@ -235,3 +235,37 @@ def test_settings_that_contradict_themselves_are_refused(wrong: dict[str, Any]) 
 def _hash(text: str) -> str:
     """As the driver writes it into its journal."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_f_d6_a_volume_whose_export_is_not_found_is_deleted_all_the_same(backends: Backends, tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    backend = backends.make(NOOP, {"noop_failpoints": ["remove_export:NotFound"], "noop_journal": str(journal)})
+    backend.open([])
+    backend.delete(volume())
+    assert '"delete_volume"' in journal.read_text()
+
+
+def test_f_d6_what_is_missing_besides_the_volume_makes_no_call_count_as_done(backends: Backends) -> None:
+    """A settings file of the driver's that is not there any more: nothing was unmapped, nothing deleted."""
+    calls = ("terminate_connection", "remove_export", "delete_volume")
+    backend = backends.make(NOOP, {"noop_failpoints": [f"{call}:ConfigNotFound:1" for call in calls]})
+    backend.open([])
+    held = volume(UID, backend.create(volume()), HOLDER)
+    for call in (
+        lambda: backend.terminate(held, HOLDER),
+        lambda: backend.unexport(held),
+        lambda: backend.delete(volume()),
+    ):
+        with pytest.raises(Retryable, match="ConfigNotFound"):
+            call()
+        call()
+
+
+def test_a_volume_that_is_not_found_is_unmapped_and_deleted(backends: Backends) -> None:
+    calls = ("terminate_connection", "remove_export", "delete_volume")
+    backend = backends.make(NOOP, {"noop_failpoints": [f"{call}:VolumeNotFound" for call in calls]})
+    backend.open([])
+    held = volume(UID, backend.create(volume()), HOLDER)
+    backend.terminate(held, HOLDER)
+    backend.unexport(held)
+    backend.delete(volume())

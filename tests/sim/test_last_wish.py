@@ -256,6 +256,30 @@ def test_a_confirmation_from_before_the_question_is_no_answer() -> None:
     played(story, "before the question")
 
 
+@pytest.mark.parametrize("last", [RETAIN, DELETE])
+def test_the_last_wish_holds_in_a_store_that_the_keys_were_copied_to(last: str) -> None:
+    """Key by key, as a mirror or a dump does: what was noted speaks of revisions that this store has not reached."""
+
+    def story(run: Run) -> None:
+        fleet = run.fleet
+        wish(fleet, RETAIN if last == DELETE else DELETE)
+        run.until_settled()
+        lead(fleet, on=False)
+        for family, field in ((Family.RECORD, "heard"), (Family.VOLUME, "generation")):
+            path = fleet.keyspace.path(family, "v")
+            value = json.loads(fleet.etcd.contents()[path])
+            fleet.by_hand(path, json.dumps({**value, field: 1_000_000}).encode())
+        wish(fleet, last)
+        wish(fleet, GONE)
+        run.let_pass(10.0)
+        lead(fleet, on=True)
+        run.let_pass(60.0)
+        assert not reasons(fleet)
+        assert has_data(fleet) == (last == RETAIN)
+
+    played(story, f"copied {last}")
+
+
 def test_a_last_wish_that_was_refused_deletes_nothing() -> None:
     """Another size, or what can't be read: what it asks for is not done, and what is noted is not overruled towards deletion."""
 

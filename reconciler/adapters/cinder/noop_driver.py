@@ -21,7 +21,7 @@ OPTIONS: list[cfg.Opt] = [
     cfg.MultiStrOpt(
         "noop_failpoints",
         default=[],
-        help="<method>:<hang|fail|refuse|die|exit>[:<n>]: what happens at the n-th call (else each) of a driver's method",
+        help="<method>:<hang|fail|refuse|die|exit|an exception of Cinder's>[:<n>]: what happens at the n-th call (else each)",
     ),
     cfg.StrOpt("noop_journal", help="A file to which each call appends one JSON line"),
     cfg.BoolOpt("noop_chap", default=False, help="Keep a CHAP password in provider_auth, as LVM does"),
@@ -95,6 +95,8 @@ class NoopDriver(driver.VolumeDriver):  # type: ignore[misc]
             raise SystemExit(3)
         if action == "refuse":
             raise NotImplementedError(f"{method} was told to refuse")
+        if kind := getattr(exception, action, None):
+            raise kind(f"{method} was told to raise {action}")
         password = self.configuration.noop_password
         raise exception.VolumeBackendAPIException(data=f"{method} was told to fail (login with {password})")
 

@@ -257,10 +257,11 @@ class Operations:
         """What is not found is gone, unless this may be another storage: one without a mark, that has no other volume either."""
         self._sure_of_storage()
         loaded = self._shadow.load(record, status="deleting")
+        self._remove_export(loaded)
         try:
-            self._driver.remove_export(admin_context(), loaded.volume)
             self._driver.delete_volume(loaded.volume)
         except exception.NotFound as error:
+            _mind_what_is_not_found(error)
             if not (self._storage or gone or not others or any(map(self._is_there, others))):
                 raise Terminal(_nothing_found(record, others, error)) from error
             _log.warning("volume %s is gone already: %s", record["volume"], error)
@@ -341,17 +342,22 @@ class Operations:
         try:
             shared = self._driver.terminate_connection(loaded.volume, _connector(export), force=False)
         except exception.NotFound as error:
+            _mind_what_is_not_found(error)
             _log.warning("volume %s is not connected any more: %s", record["volume"], error)
             shared = False
         return {**self._reply(loaded, None), "shared": shared is True}
 
     def unexport(self, record: Record) -> Reply:
         loaded = self._shadow.load(record)
+        self._remove_export(loaded)
+        return self._reply(loaded, None)
+
+    def _remove_export(self, loaded: Loaded) -> None:
         try:
             self._driver.remove_export(admin_context(), loaded.volume)
         except exception.NotFound as error:
-            _log.warning("volume %s is not exported any more: %s", record["volume"], error)
-        return self._reply(loaded, None)
+            _mind_what_is_not_found(error)
+            _log.warning("volume %s is not exported any more: %s", loaded.volume.display_name, error)
 
     def exports(self) -> list[tuple[str, str | None]]:
         """(uid, client) of each, see `ports.Exposure`."""
@@ -362,6 +368,13 @@ class Operations:
     def _reply(self, loaded: Loaded, update: Mapping[str, Any] | None) -> Reply:
         model, size_gib = self._shadow.settle(loaded, _plain_fields(update))
         return {"model": model, "size_gib": size_gib}
+
+
+def _mind_what_is_not_found(error: exception.NotFound) -> None:
+    """Raises it again where it is another thing of Cinder's that is missing: a settings file, a parameter, a volume type."""
+    of_volume = (exception.NotFound, exception.VolumeNotFound, exception.VolumeAttachmentNotFound)
+    if type(error).__module__ == exception.__name__ and type(error) not in of_volume:
+        raise error
 
 
 def _nothing_found(record: Record, others: Sequence[Record], error: Exception) -> str:
