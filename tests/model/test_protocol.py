@@ -64,7 +64,8 @@ SLOW = {
         Budget(partitions=1, fences=1, paths=1, stale=1), "attached", lag="one"
     ),
     "W=3 STALE=1": Load(Budget(wishes=3, stale=1), lag="one"),
-    "attached, W=1 OFF=1 STALE=1": Load(Budget(wishes=1, power=1, stale=1), "attached", lag="one"),
+    "attached, OFF=1 STALE=1": Load(Budget(power=1, stale=1), "attached", lag="one"),
+    "W=1 OFF=1 STALE=1": Load(Budget(wishes=1, power=1, stale=1), lag="one"),
     "attached, PART=1 FENCE=1 STALE=1": Load(Budget(partitions=1, fences=1, stale=1), "attached", lag="one"),
     "attached, W=1 STALE=1 DRAIN=1": Load(Budget(wishes=1, stale=1, drains=1), "attached", lag="one"),
     "W=3 DRAIN=3": Load(Budget(wishes=3, drains=3)),
@@ -83,6 +84,7 @@ SLOW = {
 """Up to fifteen seconds each."""
 
 LONG = {
+    "attached, W=1 OFF=1 STALE=1": Load(Budget(wishes=1, power=1, stale=1), "attached", lag="one"),
     "attached, W=1 STALE=1 DRAIN=2": Load(Budget(wishes=1, stale=1, drains=2), "attached", lag="one"),
     "DRAIN=1 CORDON=1 OFF=1 STALE=1": Load(Budget(drains=1, cordons=1, power=1, stale=1), "attached", lag="one"),
 }
