@@ -318,6 +318,8 @@ class Block:
             known.get("conf", "/")
         ):  # a key that os-brick keeps below /tmp, which a boot or a cleaner empties:
             del known["conf"]  # without it an RBD can be unmapped as well
+        if found is None and ways.protocol_of(target) == "rbd":  # there are no sessions, and the name may be another's by now
+            return Path(known["conf"]).unlink(missing_ok=True) if "conf" in known else None
         path = str(self._roots.node(found.device)) if found else known.get("path", _NO_DEVICE)
         dead = found is not None and paths.count(self._roots, found.device)[0] == 0
         # A disk goes even while we have it open, so nobody can slip in; a map or an RBD must be closed.
@@ -345,8 +347,9 @@ class Block:
             if name.startswith("sd"):
                 with contextlib.suppress(OSError):
                     (self._roots.block(name) / "device" / "delete").write_text("1\n")
-        if protocol != "fibre_channel":  # there is no session that only this volume needed
-            path = str(self._roots.node(mine[0])) if mine and protocol in locate.NVME else _NO_DEVICE
+        # Of Fibre Channel there is no session that only this volume needed; of RBD there is nothing but the device.
+        if protocol != "fibre_channel" and (mine or protocol != "rbd"):
+            path = str(self._roots.node(mine[0])) if mine and protocol not in locate.SCSI else _NO_DEVICE
             self._brick.disconnect(protocol, data, {"type": "block", "path": path}, multipath=False, force=True)
         if left := set(locate.devices(self._roots, protocol, data, exact=True)) - others:
             raise Retryable(f"/dev/{min(left)}, which looks like another volume's, did not go away")

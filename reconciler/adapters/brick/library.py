@@ -31,6 +31,7 @@ _LOG = logging.getLogger(__name__)
 _ROOT_HELPER = ""
 """Never used where the contexts run in this process, but asked for everywhere."""
 ISCSI = {"iscsi", "iser"}
+NVME = {"nvmeof", "nvme"}
 REMOTE_FS = {"nfs", "glusterfs", "quobyte"}
 """Not vzstorage: its share names hold a password."""
 _TOOLS = {
@@ -134,13 +135,19 @@ class OsBrick:
     def disconnect(
         self, protocol: str, data: Mapping[str, Any], device_info: Mapping[str, Any], *, multipath: bool, force: bool
     ) -> None:
-        """`disconnect_volume`. `device_info` must hold a path, or os-brick does not flush.
+        """`disconnect_volume`. `device_info` must hold a path, or os-brick does not flush. An RBD goes by this path alone.
 
         `force` goes on when a flush fails, and reports no error: only for a device whose writes can't land, or must not.
         """
         connector = self._connector(protocol, data, multipath)
         self._keep_sessions(connector, protocol, data)
+        path = str(device_info["path"])
+        if protocol == "rbd":  # it looks for an image of that name in any pool, of any cluster
+            _method(connector, "_find_root_device")
+            connector._find_root_device = lambda *_: path
         connector.disconnect_volume(copy.deepcopy(dict(data)), dict(device_info), force=force, ignore_errors=force)
+        if protocol in NVME and not Path(path).exists():
+            _end_controllers(connector, data)
         if protocol in ISCSI:
             self._logins.left(logins.of(data))
 
@@ -232,6 +239,13 @@ def _load(lock_path: Path) -> None:
     os_brick.setup(cfg.CONF)
     for context in (privileged.default, privileged.brick_privsep_hide_output):
         context.set_client_mode(False)
+
+
+def _end_controllers(connector: Any, data: Mapping[str, Any]) -> None:
+    """Those of these portals that no other volume needs. Where it finds no device, os-brick leaves them for ever."""
+    from os_brick.initiator.connectors.nvmeof import NVMeOFConnProps
+
+    _method(connector, "_try_disconnect_all")(NVMeOFConnProps(copy.deepcopy(dict(data))))
 
 
 def _disable(connector: Any, method: str) -> None:
