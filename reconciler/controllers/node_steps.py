@@ -151,16 +151,18 @@ class NodeSteps:
         """N2 and N3: the note, the connect with its checks, and the word that it is attached."""
         connection = self._connection(volume, snapshot)
         target = self._host.wanted(volume, connection)
-        note = _note(target, connection)
+        former, note = self._host.note(volume), _note(target, connection)
+        if former is not None and (former.uid, former.epoch) == (note.uid, note.epoch):
+            note = replace(note, details=former.details)  # it was here: whatever comes now, there is something to take away
         self._host.write_note(note)
         self._failpoint("CONNECT:noted")
         self._host.doubt(volume)
         try:
             device = self._connector.connect(target)
         except DuplicateIdentity:
-            self._host.learn(
-                volume, Known(OnHost.ABSENT)
-            )  # all of it was taken back: to look again would end the back-off
+            # All of it was taken back: to look again would end the back-off. Its identity is another volume's now.
+            self._host.write_note(replace(note, details=None))
+            self._host.learn(volume, Known(OnHost.ABSENT))
             raise
         self._failpoint("CONNECT:called")
         self._host.write_note(replace(note, details=device.details))

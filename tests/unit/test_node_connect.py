@@ -1,0 +1,35 @@
+"""A node that connects again what was attached before: what it knows of the device outlives whatever comes of that."""
+
+from __future__ import annotations
+
+import pytest
+
+from reconciler.runtime.ports import DuplicateIdentity, PortError, Retryable, Unsupported
+from tests.fakes.child import Fault
+from tests.unit.fake_world import on
+from tests.unit.test_node_extend import Node
+
+
+def lost(fault: PortError) -> Node:
+    """Its device went away for a moment, and the connect that followed failed."""
+    node = Node()
+    node.settle()
+    (device,) = node.physical.devices.values()
+    node.physical.detach(device)
+    node.start()
+    node.connector.fault = on("connect", Fault(raises=fault, lands=False))
+    with pytest.raises(type(fault)):
+        node.settle()
+    return node
+
+
+@pytest.mark.parametrize("fault", [Unsupported("not any more"), Retryable("it does not answer")])
+def test_a_connect_that_fails_leaves_what_is_known_of_an_earlier_device(fault: PortError) -> None:
+    """Without it a connection that is refused now counts as never begun, and its session and disk stay after the detach."""
+    details = lost(fault).physical.disk["v"].details
+    assert details is not None
+    assert details["identity"]
+
+
+def test_what_turned_out_to_be_another_volumes_is_not_known_as_ones_own() -> None:
+    assert lost(DuplicateIdentity("it is another's")).physical.disk["v"].details is None
