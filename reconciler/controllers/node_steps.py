@@ -27,6 +27,7 @@ from reconciler.runtime.ports import (
     PortError,
     Retryable,
     Target,
+    Unsupported,
 )
 from schema.keys import Family, Key
 from schema.models import AttachmentPhase, AttachmentSpec, AttachmentStatus, Claim, Condition, Connection
@@ -153,7 +154,9 @@ class NodeSteps:
         target = self._host.wanted(volume, connection)
         former, note = self._host.note(volume), _note(target, connection)
         if former is not None and (former.uid, former.epoch) == (note.uid, note.epoch):
-            note = replace(note, details=former.details)  # it was here: whatever comes now, there is something to take away
+            note = replace(
+                note, details=former.details
+            )  # it was here: whatever comes now, there is something to take away
         self._host.write_note(note)
         self._failpoint("CONNECT:noted")
         self._host.doubt(volume)
@@ -163,6 +166,10 @@ class NodeSteps:
             # All of it was taken back: to look again would end the back-off. Its identity is another volume's now.
             self._host.write_note(replace(note, details=None))
             self._host.learn(volume, Known(OnHost.ABSENT))
+            raise
+        except Unsupported:
+            if former is not None and note.details is not None:  # that is how what was here was connected
+                self._host.write_note(replace(note, conn_info=former.conn_info))
             raise
         self._failpoint("CONNECT:called")
         self._host.write_note(replace(note, details=device.details))

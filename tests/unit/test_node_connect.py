@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from reconciler.runtime.ports import DuplicateIdentity, PortError, Retryable, Unsupported
+from schema.keys import Family
 from tests.fakes.child import Fault
 from tests.unit.fake_world import on
-from tests.unit.test_node_extend import Node
+from tests.unit.test_node_extend import KEYSPACE, Node
 
 
 def lost(fault: PortError) -> Node:
@@ -33,3 +34,17 @@ def test_a_connect_that_fails_leaves_what_is_known_of_an_earlier_device(fault: P
 
 def test_what_turned_out_to_be_another_volumes_is_not_known_as_ones_own() -> None:
     assert lost(DuplicateIdentity("it is another's")).physical.disk["v"].details is None
+
+
+def test_a_connection_that_is_refused_does_not_replace_the_one_that_was_connected() -> None:
+    """The detach needs that one."""
+    node = lost(Retryable("it does not answer"))
+    before = node.physical.disk["v"].conn_info
+    item = node.cache.get(KEYSPACE.path(Family.CONNECTION, "n1", "v"))
+    assert item is not None
+    changed = node.cache.decoded(item).model_copy(update={"conn_info": {**before, "driver_volume_type": "other"}})
+    node.put(Family.CONNECTION, ("n1", "v"), changed)
+    node.connector.fault = lambda _: None
+    with pytest.raises(Unsupported):
+        node.settle()
+    assert node.physical.disk["v"].conn_info == before

@@ -318,8 +318,11 @@ class Block:
             known.get("conf", "/")
         ):  # a key that os-brick keeps below /tmp, which a boot or a cleaner empties:
             del known["conf"]  # without it an RBD can be unmapped as well
-        if found is None and ways.protocol_of(target) == "rbd":  # there are no sessions, and the name may be another's by now
-            return Path(known["conf"]).unlink(missing_ok=True) if "conf" in known else None
+        if found is None and ways.protocol_of(target) == "rbd":
+            # There are no sessions, and the image's name may be another's.
+            if "conf" in known:
+                Path(known["conf"]).unlink(missing_ok=True)
+            return
         path = str(self._roots.node(found.device)) if found else known.get("path", _NO_DEVICE)
         dead = found is not None and paths.count(self._roots, found.device)[0] == 0
         # A disk goes even while we have it open, so nobody can slip in; a map or an RBD must be closed.
