@@ -314,7 +314,8 @@ def test_a_device_that_os_brick_only_claims_is_not_believed(
     ("protocol", "data", "words"),
     [
         ("iscsi", {"encrypted": True}, "encrypted"),
-        ("nvmeof", {"volume_replicas": [{}]}, "mirrors"),
+        ("nvmeof", {"volume_replicas": [{}, {}]}, "mirrors"),
+        ("nvmeof", {"volume_replicas": [{}], "replica_count": 2}, "mirrors"),
         ("vmdk", {}, "vmdk"),
         ("storpool", {}, "prove"),
         ("noop", {}, "noop"),

@@ -18,7 +18,6 @@ from tests.examples import examples
 from tests.unit.brick_host import FakeHost
 
 CANARY = "c4nary"
-KEYRING = "[client.x]\nkey = A==\n"
 EVERYTHING = ("iscsi", "iser", "fibre_channel", "nvmeof", "nvme", "rbd", "nfs", "glusterfs", "quobyte", "local", "gpfs")
 GOOD: dict[str, dict[str, Any]] = {
     "iscsi": {
@@ -74,12 +73,13 @@ BAD: list[tuple[str, dict[str, Any] | None]] = [
     ("nvmeof", {"vol_uuid": "../x"}),
     *[("rbd", {"name": each}) for each in ("image", "--pool/x", "a/b/c", "a/b/c/d", "pool/../x\n", "-p/x")],
     *[("rbd", {field: each}) for field in ("cluster_name", "auth_username") for each in ("../etc", "-c", "", None, "x\n[y]")],
-    *[("rbd", {"keyring": each}) for each in ("", None, "\x00", 5, "[client.x]\n", *(f"{KEYRING}{line}\n" for line in (
-        "log file = /etc/cron.d/x", "[global]", "admin socket = /x", "key = A\\", "keyring=/etc/x",
-    )))],
-    *[("iscsi", {"target_iqns": ["iqn.2010-10.org:x"] * n}) for n in (1, 3, 200)],
+    *[("rbd", {"keyring": each}) for each in ("", None, "\x00", 5, "[client.cinder]\n", "[client.x]\nkey = A==\n",
+        "[client.cinder]\nkey = A\\\n", "[client.cinder]\nkey =\n[global]\nkey = A==", "[client.cinder]\nkey = A b",
+    )],
+    *[("iscsi", {field: ["iqn.2010-10.org:x"] * 200}) for field in ("target_iqns", "target_portals")],
     ("iscsi", {"target_iqn": None, "target_iqns": None}),
-    ("fibre_channel", {"target_wwn": None, "target_wwns": ["5006016000000001"] * 3, "target_luns": [1, 2]}),
+    ("fibre_channel", {"target_wwn": None, "target_wwns": [], "target_luns": [1, 2]}),
+    ("fibre_channel", {"target_wwns": ["5006016000000001"] * 1025}),
     *[("fibre_channel", {"initiator_target_map": each}) for each in (5, {"x": ["y"]}, {"50060160a0b0c0d0": "x"})],
     *[("rbd", {field: []}) for field in ("hosts", "ports")],
     ("rbd", {"hosts": ["10.0.0.1\nkeyring = /etc/ceph/admin"]}),
@@ -91,7 +91,8 @@ BAD: list[tuple[str, dict[str, Any] | None]] = [
         "-t ext4", "-o loop=/dev/x", "-o context=x",
         "-o exec", "-o vers=4;x", "-o vers=$(x)", ["-o", "bind"], "-o remount", "-o X-mount.mkdir", "-o x-systemd.automount",
         "vers=4", "-o vers=4,dev",
-        "-o", "-o ,", "-o uid=0", "-o helper=x", "-o rbind", "-o vers",
+        "-o", "-o -o", "-o vers=4 x", "-o mountaddr=10.0.0.1", "-o v5.1", "-o vers=4, nolock",
+        "-o uid=0", "-o helper=x", "-o rbind", "-o vers",
     )],
     ("glusterfs", {"export": "/etc"}),
     ("glusterfs", {"options": "-o log-file=/etc/passwd"}),
@@ -143,6 +144,75 @@ def test_a_share_is_mounted_without_what_a_volume_does_not_need(tmp_path: Path, 
     assert flag == "-o"
     assert set(options.split(",")) == wanted | {"nosuid", "nodev", "noexec"}
     assert options.endswith("nosuid,nodev,noexec"), "the last word of several holds"
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ("-o v3,posix", "v3,posix"),
+        ("-o v4.1,fsc,nosharetransport", "v4.1,fsc,nosharetransport"),
+        ("-overs=4", "vers=4"),
+        ("-o lazytime,norelatime,,strictatime,dirsync,", "lazytime,norelatime,strictatime,dirsync"),
+        (" -o  hard -osoft ", "hard,soft"),
+    ],
+)
+def test_options_are_taken_as_mount_takes_them(tmp_path: Path, given: str, taken: str) -> None:
+    fit = checked(target("nfs", GOOD["nfs"] | {"options": given}), node(tmp_path))
+    assert fit.conn_info["data"]["options"] == f"-o {taken},nosuid,nodev,noexec"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[client.cinder]\n\tkey = AQ+/==\n",
+        '\ufeff[client.cinder] # ours\r\n\tkey = AQ+/== ; a comment\r\n\tauid = 0\r\n\tcaps mon = "profile rbd, allow \\"r\\""\r\n',
+        "# für Cinder\n[client.admin]\nkey = B==\n[ client.cinder ]\nkey='AQ+/=='\ncaps osd = 'allow *'\n[global]\nkey = C==\n",
+        "[client.cinder]\nkey = AQ+/==\nlog file = /etc/cron.d/x\nadmin socket = /x\nkeyring=/etc/x\n",
+        "key = AQ+/==",
+    ],
+)
+def test_of_a_keyring_only_the_users_key_goes_on(tmp_path: Path, text: str) -> None:
+    """os-brick puts it into a ceph.conf. Drivers tell the file as it is, word for word."""
+    fit = checked(target("rbd", GOOD["rbd"] | {"keyring": text}), node(tmp_path))
+    assert fit.conn_info["data"]["keyring"] == "[client.cinder]\n\tkey = AQ+/==\n"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "change", "told"),
+    [
+        ("iscsi", {"target_iqns": ["iqn.2010-10.org:x"] * 3}, {"target_iqns": ["iqn.2010-10.org:x"] * 2, "target_luns": [1, 1]}),
+        ("iscsi", {"target_luns": [7]}, {"target_portals": ["10.0.0.1:3260"], "target_luns": [7]}),
+        ("iscsi", {"target_portals": ["san_1:3260"]}, {"target_portals": ["san_1:3260"]}),
+        ("fibre_channel", {"target_wwns": ["5006016000000001"] * 3, "target_luns": [1, 2]}, {"target_luns": [1, 2]}),
+        ("fibre_channel", {"target_wwns": ["5006016000000001"] * 1024}, {"target_luns": [0] * 1024}),
+        ("fibre_channel", {"enable_wildcard_scan": False}, {"enable_wildcard_scan": False}),
+        ("nvmeof", {"portals": [["san_1", 4420, "tcp"]]}, {"portals": [["san_1", 4420, "tcp"]]}),
+    ],
+)  # fmt: skip
+def test_what_drivers_tell_of_paths_is_read_as_os_brick_reads_it(
+    tmp_path: Path, protocol: str, change: dict[str, Any], told: dict[str, Any]
+) -> None:
+    data = checked(target(protocol, GOOD[protocol] | change), node(tmp_path)).conn_info["data"]
+    assert {field: data.get(field) for field in told} == told
+
+
+def test_a_method_without_a_user_is_no_login(tmp_path: Path) -> None:
+    given = {name: value for name, value in GOOD["iscsi"].items() if name != "auth_username"}
+    assert not [name for name in checked(target("iscsi", given), node(tmp_path)).conn_info["data"] if "auth" in name]
+
+
+def test_the_only_replica_of_a_volume_is_the_volume(tmp_path: Path) -> None:
+    own = {
+        "target_nqn": "nqn.2014-08.org:r",
+        "vol_uuid": GOOD["nvmeof"]["vol_uuid"],
+        "portals": [["10.0.0.2", 4420, "tcp"]],
+    }
+    given = {"vol_uuid": "4cfa2f5e-0b2c-4ac1-9f5b-000000000000", "alias": "x", "replica_count": 1, "access_mode": "rw"}
+    fit = checked(target("nvmeof", given | {"volume_replicas": [own]}), node(tmp_path))
+    assert fit.conn_info["data"] == own | {"access_mode": "rw"}
+    for bad in (own | {"portals": "x"}, own | {"target_nqn": "nqn x"}, "x", {}):
+        with pytest.raises(Unsupported):
+            checked(target("nvmeof", given | {"volume_replicas": [bad]}), node(tmp_path))
 
 
 def test_a_mount_does_not_go_on_in_the_background(tmp_path: Path) -> None:

@@ -18,7 +18,12 @@ from tests.unit.brick_host import FakeHost
 from tests.unit.test_brick_conn_info import GOOD, target
 
 NQN = "nqn.2014-08.org.x:1"
-NVME: dict[str, Any] = {"target_nqn": NQN, "portals": [["10.0.0.1", 4420, "tcp"]], "ns_id": "7", "host_nqn": f"{NQN}-host"}
+NVME: dict[str, Any] = {
+    "target_nqn": NQN,
+    "portals": [["10.0.0.1", 4420, "tcp"]],
+    "ns_id": "7",
+    "host_nqn": f"{NQN}-host",
+}
 
 
 class Brick(OsBrick):
@@ -133,3 +138,15 @@ def test_a_controller_without_the_volume_is_ended_unless_others_have_volumes_the
         fake.write(controller / "nvme3n1" / "nsid", "1")
     host.disconnect(target("nvmeof", NVME), details, flush=True)
     assert brick.ran == ([] if others else ["nvme disconnect -d"])
+
+
+def test_what_an_older_version_connected_is_disconnected_as_it_is(host: Host, brick: Brick, tmp_path: Path) -> None:
+    """One field of it would be refused now, so nothing is left of it in our form: os-brick would fail for want of it, for ever."""
+    controller = tmp_path / "ctl" / "nvme3"
+    for name, text in (("subsysnqn", NQN), ("transport", "tcp"), ("address", "traddr=10.0.0.1,trsvcid=4420")):
+        brick.fake.write(controller / name, text)
+    older = target("nvmeof", NVME | {"portals": [["10.0.0.1", 4420, "tcp"], ["10.0.0.2", 0, "tcp"]]})
+    host.disconnect(older, None, flush=True)
+    assert brick.ran == [], "never begun"
+    host.disconnect(older, {"device_info": {"path": "/dev/nvme9n9"}}, flush=True)
+    assert brick.ran == ["nvme disconnect -d"]

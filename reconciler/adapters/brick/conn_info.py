@@ -56,7 +56,9 @@ _MOUNT_OPTIONS: Mapping[str, frozenset[str]] = {
         "vers nfsvers minorversion proto sec rsize wsize timeo retrans retry hard soft softerr softreval nconnect",
         "max_connect port mountport mountproto mountvers mounthost tcp udp rdma acregmin acregmax acdirmin acdirmax",
         "actimeo ac noac lookupcache bg fg lock nolock local_lock cto nocto sharecache nosharecache resvport noresvport",
-        "rdirplus nordirplus clientaddr xprtsec trunkdiscovery notrunkdiscovery acl noacl intr nointr",
+        "rdirplus nordirplus clientaddr xprtsec trunkdiscovery notrunkdiscovery acl noacl intr nointr fsc nofsc posix noposix",
+        "sharetransport nosharetransport lazytime nolazytime norelatime strictatime nostrictatime diratime dirsync",
+        "v2 v3 v4 v4.0 v4.1 v4.2",
     ),
     "glusterfs": _words(
         "backupvolfile-server backup-volfile-servers transport log-level direct-io-mode attribute-timeout entry-timeout",
@@ -64,7 +66,9 @@ _MOUNT_OPTIONS: Mapping[str, frozenset[str]] = {
     ),
     "quobyte": _words(),
 }
-_OPTION = re.compile(r"(?P<key>_?[a-z][a-z0-9_-]{0,40})(?:=(?P<value>[A-Za-z0-9][A-Za-z0-9._:/\[\]-]{0,200}))?")
+_OPTIONS = re.compile(r"(?:\s*-o\s*[^\s-]\S*(?!\S))*\s*")
+_OPTIONS_WORD = re.compile(r"(?<!\S)-o\s*(\S+)")
+_OPTION = re.compile(r"(?P<key>v4\.\d|_?[a-z][a-z0-9_-]{0,40})(?:=(?P<value>[A-Za-z0-9][A-Za-z0-9._:/\[\]-]{0,200}))?")
 
 _SERVER = rf"(?:{grammar.HOST}|\[[0-9A-Fa-f:.]{{2,45}}(?:%[A-Za-z0-9.-]{{1,15}})?\])"
 _SHARE_PATH = r"/[^\x00-\x1f\x7f]{0,1000}"
@@ -79,11 +83,6 @@ _FILE_NAME = re.compile(r"[^-./\x00-\x1f\x7f][^/\x00-\x1f\x7f]{0,254}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
 _IMAGE = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.-]{0,200}/[A-Za-z0-9_.][A-Za-z0-9_.-]{0,200}")
 """Not in a namespace of the pool: os-brick can't map these."""
-_KEYRING_LINE = re.compile(
-    r"(?:[#;][\x20-\x5b\x5d-\x7e\t]*|\[client\.[A-Za-z0-9._-]{1,100}\]|key[ \t]*=[ \t]*[A-Za-z0-9+/]{1,200}={0,2}"
-    r"|caps[ \t]+[a-z]{3}[ \t]*=[ \t]*\"[\x20\x21\x23-\x5b\x5d-\x7e]{0,1000}\")?"
-)
-"""A user's key, and what it may do. os-brick puts the text into a ceph.conf: other lines would be settings of root's programs."""
 _IQN = re.compile(
     r"(?:iqn\.\d{4}-\d{2}[.:][a-z0-9][a-z0-9.:_-]{0,210}|eui\.[0-9a-f]{16}|naa\.[0-9a-f]{16}(?:[0-9a-f]{16})?)",
     re.IGNORECASE,
@@ -97,7 +96,7 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,128}")
 _UUID = re.compile(r"[0-9A-Fa-f]{8}-?(?:[0-9A-Fa-f]{4}-?){3}[0-9A-Fa-f]{12}")
 _ADDRESSING = re.compile("SAM|SAM2|SAM3-flat|transparent")
 _CREDENTIAL = re.compile(r"[^\x00-\x1f\x7f]{1,512}")
-_PATH_MAX, _KEYRING_MAX = 4095, 10_000
+_PATH_MAX = 4095
 
 
 def checked(target: Target, settings: ConnectorSettings) -> Target:
@@ -201,11 +200,10 @@ def _check_share(protocol: str, data: Data) -> str:
     grammar.text(data, "name", _FILE_NAME, "must be a plain file name")
     _refuse_format(data)
     given = data.get("options") or ""
-    words = given.split() if isinstance(given, str) else [given]
-    if len(words) % 2 or set(words[::2]) - {"-o"}:
+    if not isinstance(given, str) or not _OPTIONS.fullmatch(given):
         grammar.refuse("options", given, "must be of the form -o name=value,…")
     kept = []
-    for option in ",".join(words[1::2]).split(",") if words else ():
+    for option in filter(None, ",".join(_OPTIONS_WORD.findall(given)).split(",")):
         found = _OPTION.fullmatch(option)
         if found is None or found["key"] not in _MOUNT_OPTIONS[protocol]:
             grammar.refuse("options", option, f"is not among the mount options that a node takes for {protocol}")
@@ -233,7 +231,7 @@ def _check_iscsi(protocol: str, data: Data) -> None:
         grammar.refuse(
             "target_iqn",
             data.get("target_iqn"),
-            "and target_portal must be given, or a list of each, of one length, with the LUNs",
+            "and target_portal must be given, or a list of each, with the LUNs",
         )
 
 
@@ -241,11 +239,11 @@ def _check_fibre_channel(protocol: str, data: Data) -> None:
     for field in ("target_wwn", "target_wwns"):
         given = data.get(field)
         wwns = given if isinstance(given, list | tuple) else () if given is None else (given,)
-        grammar.check_list(field, wwns)
+        grammar.check_list(field, wwns, grammar.PORTS_MAX)
         for wwn in wwns:
             if not (isinstance(wwn, str) and _WWN.fullmatch(wwn)):
                 grammar.refuse(field, wwn, "must be 16 hexadecimal digits")
-    for lun in grammar.each(data, "target_lun"):
+    for lun in grammar.each(data, "target_lun", grammar.PORTS_MAX):
         grammar.check_lun("target_lun", lun)
     grammar.optional(data, "addressing_mode", _ADDRESSING, "must be SAM, SAM2, SAM3-flat or transparent")
     ports = data.get("initiator_target_map")
@@ -261,7 +259,9 @@ def _is_port_map(value: object) -> bool:
 
 
 def _check_nvme(protocol: str, data: Data) -> None:
-    if data.get("volume_replicas"):
+    if (replica := connection.only_replica(data)) is not None:
+        data = replica
+    elif data.get("volume_replicas"):
         raise Unsupported(
             "volumes that the host mirrors over several NVMe targets are not supported: use an unreplicated volume type"
         )
@@ -301,8 +301,11 @@ def _check_rbd(protocol: str, data: Data) -> None:
     grammar.text(data, "name", _IMAGE, "must be pool/image")
     for field in ("cluster_name", "auth_username"):
         grammar.text(data, field, _NAME, "must be a name of letters, digits, '.', '_' and '-'")
-    if not _is_keyring(data.get("keyring")):
-        shown, rule = "(not shown)" if data.get("keyring") else "", "must hold a client's key, and no other lines"
+    if "keyring" not in _plain_fields(protocol, data):
+        shown, rule = (
+            "(not shown)" if data.get("keyring") else "",
+            f"must hold the key of client.{data['auth_username']}",
+        )
         grammar.refuse("keyring", shown, f"{rule}: a keyring of this host is not used for others' wishes")
     hosts, ports = data.get("hosts") or (), data.get("ports") or ()
     grammar.check_list("hosts", hosts)
@@ -315,13 +318,6 @@ def _check_rbd(protocol: str, data: Data) -> None:
     for field in ("hosts", "ports"):
         if field not in _plain_fields(protocol, data):
             grammar.refuse(field, data.get(field), "must name a monitor")
-
-
-def _is_keyring(text: object) -> bool:
-    if not isinstance(text, str) or len(text) > _KEYRING_MAX:
-        return False
-    lines = [line.strip(" \t") for line in text.split("\n")]
-    return any(line.startswith("key") for line in lines) and all(map(_KEYRING_LINE.fullmatch, lines))
 
 
 def _plain_fields(protocol: str, data: Data) -> set[str]:

@@ -18,6 +18,11 @@ from reconciler.runtime.ports import Target
 Data = Mapping[str, Any]
 Reader = Callable[[Any], Any]
 """Returns None for what is not as it must be."""
+_SECTION = re.compile(r"\s*\[\s*(?P<name>[^\]]*?)\s*\]\s*(?:[#;].*)?")
+_KEY = re.compile(
+    r"\s*key\s*=\s*(?P<quote>[\"']?)(?P<key>[A-Za-z0-9+/]{1,200}={0,2})(?P=quote)\s*(?:[#;].*)?", re.ASCII
+)
+_KEYRING_MAX = 10_000
 
 
 def plain(target: Target) -> Target:
@@ -26,6 +31,15 @@ def plain(target: Target) -> Target:
     if protocol not in _FORMS:
         return target
     return replace(target, conn_info={"driver_volume_type": protocol, "data": form(protocol, data)})
+
+
+def as_connected(target: Target) -> Target:
+    """What was connected once by a version that took more: as it is, where nothing is left of it in this form."""
+    fit = plain(target)
+    names_storage = ways.protocol_of(target) not in _STORAGE or _STORAGE[ways.protocol_of(target)] & set(
+        ways.data_of(fit)
+    )
+    return fit if names_storage else target
 
 
 def form(protocol: str, given: Data) -> dict[str, Any]:
@@ -38,19 +52,26 @@ def form(protocol: str, given: Data) -> dict[str, Any]:
 
 
 def _iscsi(given: Data) -> dict[str, Any]:
-    """Either three lists of one length, or one portal of one target; nothing of both when it names no target."""
-    login = _fields(given, _text, "auth_method auth_username auth_password addressing_mode")
-    login |= _fields(given, _text, "discovery_auth_method discovery_auth_username discovery_auth_password")
+    """Either three lists of one length, as os-brick pairs them, or one portal of one target; nothing of both when it names none."""
+    login = _fields(given, _text, "addressing_mode") | _credentials(given, "") | _credentials(given, "discovery_")
     single, iqn = portal(given.get("target_portal")), _text(given.get("target_iqn"))
     if portals := _list(portal, given.get("target_portals")):
         iqns = _list(_text, given.get("target_iqns")) or [iqn] * len(portals)
-        luns = _luns(given, len(portals))
-        if None in iqns or not len(portals) == len(iqns) == len(luns):
+        paths = list(zip(portals, iqns, _luns(given, len(portals)), strict=False))
+        if not paths or None in iqns:
             return login
-        return login | {"target_portals": portals, "target_iqns": iqns, "target_luns": luns}
+        return login | dict(
+            zip(("target_portals", "target_iqns", "target_luns"), map(list, zip(*paths, strict=True)), strict=True)
+        )
     if not single or not iqn:
         return login
     return login | {"target_portal": single, "target_iqn": iqn, "target_lun": _lun(given.get("target_lun")) or 0}
+
+
+def _credentials(given: Data, which: str) -> dict[str, Any]:
+    """A method without a user is none: os-brick would ask for both."""
+    names = [f"{which}auth_{field}" for field in ("method", "username", "password")]
+    return _fields(given, _text, " ".join(names)) if _text(given.get(names[1])) else {}
 
 
 def _fibre_channel(given: Data) -> dict[str, Any]:
@@ -58,12 +79,16 @@ def _fibre_channel(given: Data) -> dict[str, Any]:
     wwns = _list(_wwn, [named] if isinstance(named, str) else named)
     luns = _luns(given, len(wwns))
     luns = luns * len(wwns) if len(luns) == 1 else luns
+    both = min(len(wwns), len(luns))
     data = _fields(given, _text, "addressing_mode") | _fields(given, wwn_map, "initiator_target_map")
-    return data | ({"target_wwns": wwns, "target_luns": luns} if wwns and len(wwns) == len(luns) else {})
+    data |= _fields(given, _flag, "enable_wildcard_scan")
+    return data | ({"target_wwns": wwns[:both], "target_luns": luns[:both]} if both else {})
 
 
 def _nvme(given: Data) -> dict[str, Any]:
-    """The newer of os-brick's two forms. What the older one calls a UUID is the volume's name, and not the namespace's."""
+    """The newer of os-brick's two forms. What the older one calls a UUID is the volume's name, and not the namespace's. Of a volume
+    that may have several replicas and has one, all is said of that."""
+    given = only_replica(given) or given
     nqn, portals = _text(given.get("target_nqn")), _list(_nvme_portal, given.get("portals"))
     ids = "vol_uuid volume_nguid host_nqn" if nqn else "volume_nguid host_nqn"
     single = [given.get(field) for field in ("target_portal", "target_port", "transport_type")]
@@ -74,9 +99,33 @@ def _nvme(given: Data) -> dict[str, Any]:
 
 
 def _rbd(given: Data) -> dict[str, Any]:
-    data = _fields(given, _text, "name cluster_name auth_username keyring")
+    data = _fields(given, _text, "name cluster_name auth_username")
+    if key := _client_key(given.get("keyring"), given.get("auth_username")):
+        data["keyring"] = key
     lists = {"hosts": _list(_text, given.get("hosts")), "ports": _list(_port, given.get("ports"))}
     return data | {field: values for field, values in lists.items() if values}
+
+
+def _client_key(text: object, user: object) -> str | None:
+    """What a keyring says of a user's key, and no more: os-brick puts it into a ceph.conf, where every other line would be a
+    setting of root's programs, and what a keyring is allowed to hold besides is of no use."""
+    if not isinstance(text, str) or not isinstance(user, str) or len(text) > _KEYRING_MAX or not user.isprintable():
+        return None
+    wanted = section = f"client.{user}"
+    key = None
+    for line in text.removeprefix("\ufeff").splitlines():
+        if header := _SECTION.fullmatch(line):
+            section = header["name"]
+        elif section == wanted and (found := _KEY.fullmatch(line)):
+            key = found["key"]
+    return f"[{wanted}]\n\tkey = {key}\n" if key else None
+
+
+def only_replica(given: Data) -> Data | None:
+    """Of a volume that is not mirrored: with one of several replicas missing, what is left is a part of the host's mirror."""
+    replicas = given.get("volume_replicas") if given.get("replica_count") in (None, 0, 1) else None
+    one = replicas[0] if isinstance(replicas, list | tuple) and len(replicas) == 1 else None
+    return one if isinstance(one, Mapping) else None
 
 
 def _share(given: Data) -> dict[str, Any]:
@@ -97,6 +146,16 @@ _FORMS: Mapping[str, Callable[[Data], dict[str, Any]]] = {
 }
 
 
+_STORAGE: Mapping[str, set[str]] = {
+    "iscsi": {"target_portal", "target_portals"},
+    "iser": {"target_portal", "target_portals"},
+    "nvmeof": {"target_nqn"},
+    "nvme": {"target_nqn"},
+    "fibre_channel": {"target_wwns"},
+}
+"""What names it in each form: one of these."""
+
+
 # --- values ----------------------------------------------------------------------------------------------------------------
 
 
@@ -112,6 +171,10 @@ def _list(read: Reader, given: object) -> list[Any]:
 
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
+
+
+def _flag(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
 
 
 def _lun(value: object) -> int | None:

@@ -9,10 +9,12 @@ from typing import Any, NoReturn
 
 from reconciler.runtime.ports import Unsupported
 
-HOST = r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252})"
+HOST = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,252})"
 _SHOWN_MAX = 80
 _PATHS_MAX = 128
 """To one volume; each is asked, logged in to and waited for."""
+PORTS_MAX = 1024
+"""Of a Fibre Channel storage: those are only looked for."""
 
 
 def is_portal(text: str) -> bool:
@@ -55,17 +57,17 @@ def check_lun(field: str, lun: object) -> None:
         refuse(field, lun, "must be the number of a logical unit")
 
 
-def each(data: Mapping[str, Any], field: str) -> Sequence[object]:
+def each(data: Mapping[str, Any], field: str, most: int = _PATHS_MAX) -> Sequence[object]:
     """The values of a field and of its plural."""
     one, several = data.get(field), data.get(f"{field}s")
     if several is not None:
-        check_list(f"{field}s", several)
+        check_list(f"{field}s", several, most)
     return [*(() if one is None else (one,)), *(several or ())]
 
 
-def check_list(field: str, value: object) -> None:
-    if not isinstance(value, list | tuple) or len(value) > _PATHS_MAX:
-        refuse(field, value, f"must be a list, of {_PATHS_MAX} at most")
+def check_list(field: str, value: object, most: int = _PATHS_MAX) -> None:
+    if not isinstance(value, list | tuple) or len(value) > most:
+        refuse(field, value, f"must be a list, of {most} at most")
 
 
 def several(data: Mapping[str, Any], field: str, grammar: re.Pattern[str], rule: str) -> None:

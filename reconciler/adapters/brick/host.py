@@ -148,7 +148,7 @@ class Host:
             return self._noop.disconnect(target)
         if _never_begun(target, details):
             return None
-        target = connection.plain(target)
+        connected, target = connection.as_connected(target), connection.plain(target)
         way = self._way(target)
         if self._neighbours.is_at_its_address(target):
             return self._links.withdraw(target.volume)
@@ -158,9 +158,9 @@ class Host:
             return way.take_back(target)
         if found is None:
             self._links.withdraw(target.volume)
-            way.remove(target, details or {}, None, None, flush=flush)
+            way.remove(connected, details or {}, None, None, flush=flush)
         else:
-            self._take_away(way, target, found, flush=flush)
+            self._take_away(way, connected, found, flush=flush)
         if left := way.find(target, details):
             raise Retryable(f"/dev/{left.device} is still there after it was disconnected; the volume is not released")
         self._neighbours.forget(target.volume)
