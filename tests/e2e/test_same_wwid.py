@@ -67,6 +67,13 @@ def test_the_second_volume_of_a_wwid_is_refused_and_the_first_works_on(
     assert digest(n1, first.link) == digest(ctl, first.device)
     assert digest(ctl, ALIKE) == theirs, "nothing of it reached the second"
 
+    # Its target is gone, too, for a while: the one path that there is to the second, and none of the first.
+    ctl.run(f"echo 0 >{CONFIGFS}/iscsi/{iqn_of(second)}/tpgt_1/enable")
+    write(n1, first, "written while the other is cut", offset_mib=4)
+    assert digest(n1, first.link) == digest(ctl, first.device)
+    brickwork.wait("attachment", f"n1/{first.name}", "attached")
+    ctl.run(f"echo 1 >{CONFIGFS}/iscsi/{iqn_of(second)}/tpgt_1/enable")
+
     brickwork.detach(n1, second)
     assert iqn_of(second) not in n1.run(LOGGED_IN, check=False).stdout
     write(n1, first, "and on", offset_mib=3)
