@@ -111,7 +111,7 @@ REMEDIES: dict[str, tuple[str, ...]] = {
     "DuplicateIdentity": (
         "the message names the other volume; nothing of that one was touched, and {volume} is not on {node}",
         "give the volumes serial numbers (WWIDs) of their own at the storage: two targets that count alike, or a cloned array",
-        "it is tried again by itself; or keep the two volumes on different nodes",
+        "then: brickctl detach {node} {volume}, and attach it again; or keep the two volumes on different nodes",
     ),
     "PathsMissing": (
         "reads and writes go on over the paths that are left; a path that comes back is taken up again by itself",

@@ -126,6 +126,23 @@ def test_the_second_is_refused_and_what_it_brought_is_gone(node: Node, restarted
     assert node.disks() == []
 
 
+def test_the_second_is_not_logged_in_to_again_while_nothing_has_changed(node: Node) -> None:
+    """Each login puts its disk into the first one's map for a moment. A detach, another address, the first one's end do."""
+    first = node.host.connect(target("a"))
+    for _ in range(3):
+        with pytest.raises(DuplicateIdentity):
+            node.host.connect(beside("b", first))
+    assert node.brick.connects == ["a", "b"]
+    node.host.disconnect(beside("b", first), None, flush=True)
+    with pytest.raises(DuplicateIdentity):
+        node.host.connect(beside("b", first))
+    with pytest.raises(DuplicateIdentity):
+        node.host.connect(beside("b", first, target_portal="10.0.0.2:3260"))
+    assert node.brick.connects == ["a", "b", "b", "b"]
+    node.release("a", first)
+    assert node.host.connect(target("b")).path == str(node.links / "vol-b")
+
+
 def test_the_read_only_flag_of_the_second_does_not_reach_the_first(node: Node) -> None:
     first = node.host.connect(target("a"))
     wanted = Target("vol-b", target("b").conn_info, True, None, None, None, {"vol-a": first.details})

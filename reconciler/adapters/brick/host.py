@@ -94,6 +94,7 @@ class Host:
             try:
                 return self._device(way, target, found, connecting=True)
             except DuplicateIdentity:
+                self._neighbours.remember(target, way.identity(target, found))
                 way.take_back(target)
                 raise
 
@@ -155,7 +156,8 @@ class Host:
         found = way.find(target, details)
         if found is not None and self._is_others(way, target, found):
             self._links.withdraw(target.volume)
-            return way.take_back(target)
+            way.take_back(target)
+            return self._neighbours.forget(target.volume)
         if found is None:
             self._links.withdraw(target.volume)
             way.remove(connected, details or {}, None, None, flush=flush)

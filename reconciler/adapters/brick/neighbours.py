@@ -26,6 +26,8 @@ class Neighbours:
         self._taken: dict[str, str] = {}
         """By volume, in this process."""
         self._devices: dict[str, frozenset[str]] = {}
+        self._shown: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
+        """Of volumes that were refused: at which addresses, and as what they showed themselves there."""
 
     def check_promise(self, target: Target) -> None:
         """Before anything is done: by what the connection says. Raises DuplicateIdentity."""
@@ -38,13 +40,24 @@ class Neighbours:
             promised = frozenset({identity.canonical(target.identity)})
             with self._lock:
                 self._refuse(target, promised, "was not connected")
+        address, shown = self._shown.get(target.volume, (frozenset(), frozenset()))
+        if address == _addresses(target):
+            with self._lock:
+                self._refuse(
+                    target, shown, "was not connected again; once they differ: detach it here, and attach it again"
+                )
+
+    def remember(self, target: Target, seen: Identity) -> None:
+        """What a volume showed that was refused. Each login puts it into the other one's multipath map for a moment, and what is
+        written there meanwhile may reach it: so there is no second one while nothing has changed."""
+        self._shown[target.volume] = (_addresses(target), seen.spellings)
 
     def is_at_its_address(self, target: Target) -> bool:
         """Whether another volume is here through this one's address: then nothing there is this one's."""
         return any(True for _ in self._at_its_address(target))
 
     def _at_its_address(self, target: Target) -> Iterator[tuple[str, str]]:
-        address = locate.addresses(ways.protocol_of(target), ways.data_of(target))
+        address = _addresses(target)
         for volume, details in target.others.items():
             if shared := address & frozenset(details.get("addresses", ())):
                 yield volume, min(shared)
@@ -78,6 +91,7 @@ class Neighbours:
         with self._lock:
             self._devices.pop(volume, None)
             self._taken.pop(volume, None)
+            self._shown.pop(volume, None)
 
     def _refuse(self, target: Target, spellings: frozenset[str], outcome: str) -> None:
         for volume, other in self._others(target):
@@ -93,3 +107,7 @@ class Neighbours:
         for volume, main in self._taken.items():
             if volume != target.volume:
                 yield volume, main
+
+
+def _addresses(target: Target) -> frozenset[str]:
+    return frozenset(locate.addresses(ways.protocol_of(target), ways.data_of(target)))
