@@ -67,7 +67,7 @@ class FakeBrick:
         return {"type": "block", "path": str(self.host.roots.dev / name)}
 
     def disconnect(
-        self, protocol: str, data: Mapping[str, Any], device_info: Mapping[str, Any], *, multipath: bool, force: bool
+        self, protocol: str, data: Mapping[str, Any], device_info: Mapping[str, Any], *, force: bool, **_: object
     ) -> None:
         self.calls.append("disconnect")
         self.on_disconnect()

@@ -120,7 +120,7 @@ def test_of_two_images_of_one_name_the_volumes_own_is_unmapped(brick: Brick, fak
     mapped(fake, 0, "other/volume-1")
     mapped(fake, 1, "volumes/volume-1")
     data, path = connection.form("rbd", GOOD["rbd"]), str(fake.roots.dev / "rbd1")
-    brick.disconnect("rbd", data, {"path": path}, multipath=False, force=False)
+    brick.disconnect("rbd", data, {"path": path}, devices=("rbd1",), multipath=False, force=False)
     assert brick.ran == [f"rbd unmap {path}"]
     assert fake.roots.block("rbd0").exists()
 

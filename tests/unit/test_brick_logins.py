@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.adapters.brick import logins
+from reconciler.adapters.brick import library, logins
 from reconciler.adapters.brick.library import OsBrick
 from reconciler.adapters.brick.settings import ConnectorSettings
 
@@ -134,6 +134,7 @@ class Connector:
         self.logging_in: Callable[[], object] = lambda: None
         self.logged_in: Callable[[], object] = lambda: None
         self.logouts: list[tuple[str, str]] = []
+        self.disks: dict[tuple[str, str], tuple[set[str], set[str]]] = {}
 
     def connect_volume(self, data: dict[str, Any]) -> dict[str, Any]:
         self.logging_in()
@@ -144,6 +145,9 @@ class Connector:
 
     def disconnect_volume(self, data: dict[str, Any], device_info: object, **_: object) -> None:
         self._disconnect_connection(data, paths_of(data), False, None)
+
+    def _get_connection_devices(self, *_: object) -> dict[tuple[str, str], tuple[set[str], set[str]]]:
+        return self.disks
 
     def _disconnect_connection(self, data: dict[str, Any], sessions: list[tuple[str, str]], *_: object) -> None:
         for portal, iqn in sessions:
@@ -178,7 +182,7 @@ class Brick(OsBrick):
 
     def log_out(self, with_: Connector, data: dict[str, Any]) -> None:
         self.next.append(with_)
-        self.disconnect("iscsi", data, {"path": "/dev/sda"}, multipath=False, force=False)
+        self.disconnect("iscsi", data, {"path": "/dev/sda"}, devices=("sda",), multipath=False, force=False)
 
 
 ONE = {"target_portal": "10.0.0.1:3260", "target_iqn": SHARED, "target_lun": 1}
@@ -254,3 +258,22 @@ def test_a_temporary_folder_that_was_removed_is_made_again(machine: Machine, tmp
     folder.rmdir()
     brick.log_in(Connector(machine), ONE)
     assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_os_brick_takes_no_disk_for_the_volumes_own_that_was_not_found_to_be(machine: Machine) -> None:
+    """It goes by what was ever discovered at the portal: the same LUN of other targets, when its own is not among these."""
+    brick, connector = Brick(machine), Connector(machine)
+    connector.disks = {("10.0.0.1:3260", IQN): ({"sdb", "sda"}, {"sdc"})}
+    brick.log_out(connector, ONE)
+    assert connector._get_connection_devices() == {("10.0.0.1:3260", IQN): ({"sda"}, {"sdb", "sdc"})}
+
+
+def test_a_connect_that_fails_takes_no_disk_away_that_was_there_before(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (machine.records / "block" / "sdb").mkdir(parents=True)
+    monkeypatch.setattr(library, "_BLOCK", machine.records / "block")
+    brick, connector = Brick(machine), Connector(machine)
+    connector.disks = {("10.0.0.1:3260", IQN): ({"sdb", "sda"}, set())}
+    brick.log_in(connector, ONE)
+    assert connector._get_connection_devices() == {("10.0.0.1:3260", IQN): ({"sda"}, {"sdb"})}

@@ -50,7 +50,7 @@ class TwoTargets:
         return {"type": "block", "path": str(self.host.roots.dev / ("dm-0" if multipath else disk))}
 
     def disconnect(
-        self, protocol: str, data: Mapping[str, Any], device_info: Mapping[str, Any], *, multipath: bool, force: bool
+        self, protocol: str, data: Mapping[str, Any], device_info: Mapping[str, Any], *, force: bool, **_: object
     ) -> None:
         block, letter = self.host.roots.block, data["target_iqn"][-1]
         disk, number = f"sd{letter}", ord(letter) - ord("a")

@@ -332,6 +332,7 @@ class Block:
             ways.protocol_of(target),
             ways.data_of(target),
             {**known, "type": "block", "path": path},
+            devices=(found.device, *found.members) if found else (),
             multipath=bool(details.get("use_multipath")),
             force=dead or not flush,
         )
@@ -353,7 +354,8 @@ class Block:
         # Of Fibre Channel there is no session that only this volume needed; of RBD there is nothing but the device.
         if protocol != "fibre_channel" and (mine or protocol != "rbd"):
             path = str(self._roots.node(mine[0])) if mine and protocol not in locate.SCSI else _NO_DEVICE
-            self._brick.disconnect(protocol, data, {"type": "block", "path": path}, multipath=False, force=True)
+            info = {"type": "block", "path": path}
+            self._brick.disconnect(protocol, data, info, devices=mine, multipath=False, force=True)
         if left := set(locate.devices(self._roots, protocol, data, exact=True)) - others:
             raise Retryable(f"/dev/{min(left)}, which looks like another volume's, did not go away")
 

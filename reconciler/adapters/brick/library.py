@@ -18,16 +18,17 @@ import json
 import logging
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from reconciler.adapters.brick import logins, tools
+from reconciler.adapters.brick import logins, sysfs, tools
 from reconciler.adapters.brick.logins import Logins
 from reconciler.adapters.brick.settings import ConnectorSettings
 from reconciler.runtime.ports import PortError, Terminal
 
 _LOG = logging.getLogger(__name__)
+_BLOCK = Path("/sys/class/block")
 _ROOT_HELPER = ""
 """Never used where the contexts run in this process, but asked for everywhere."""
 ISCSI = {"iscsi", "iser"}
@@ -97,6 +98,9 @@ class OsBrick:
             if present and protocol in _CLEAN_UP:
                 _disable(connector, _CLEAN_UP[protocol])
             self._keep_sessions(connector, protocol, data)
+            if protocol in ISCSI:
+                before = set(sysfs.names(_BLOCK))
+                _take_only(connector, lambda name: name not in before)
             return _plain(connector.connect_volume({**copy.deepcopy(dict(data)), **extra}))
 
     @contextlib.contextmanager
@@ -133,14 +137,24 @@ class OsBrick:
         self._connector(protocol, data, multipath).extend_volume(copy.deepcopy(dict(data)))
 
     def disconnect(
-        self, protocol: str, data: Mapping[str, Any], device_info: Mapping[str, Any], *, multipath: bool, force: bool
+        self,
+        protocol: str,
+        data: Mapping[str, Any],
+        device_info: Mapping[str, Any],
+        *,
+        devices: Collection[str],
+        multipath: bool,
+        force: bool,
     ) -> None:
         """`disconnect_volume`. `device_info` must hold a path, or os-brick does not flush. An RBD goes by this path alone.
 
-        `force` goes on when a flush fails, and reports no error: only for a device whose writes can't land, or must not.
+        `devices` are the volume's: other disks stay, whatever os-brick takes for its own. `force` goes on when a flush fails, and
+        reports no error: only for a device whose writes can't land, or must not.
         """
         connector = self._connector(protocol, data, multipath)
         self._keep_sessions(connector, protocol, data)
+        if protocol in ISCSI:
+            _take_only(connector, lambda name: name in devices)
         path = str(device_info["path"])
         if protocol == "rbd":  # it looks for an image of that name in any pool, of any cluster
             _method(connector, "_find_root_device")
@@ -246,6 +260,21 @@ def _end_controllers(connector: Any, data: Mapping[str, Any]) -> None:
     from os_brick.initiator.connectors.nvmeof import NVMeOFConnProps
 
     _method(connector, "_try_disconnect_all")(NVMeOFConnProps(copy.deepcopy(dict(data))))
+
+
+def _take_only(connector: Any, is_ours: Callable[[str], bool]) -> None:
+    """Of a connection with one portal, os-brick takes for its own whatever has the same LUN at any target that was ever discovered
+    there, if its own target was not among these: with a target for each volume, that is other volumes' disks."""
+    look = _method(connector, "_get_connection_devices")
+
+    def ours(*args: Any, **more: Any) -> dict[Any, tuple[set[str], set[str]]]:
+        found = look(*args, **more).items()
+        return {
+            session: ({name for name in mine if is_ours(name)}, others | {name for name in mine if not is_ours(name)})
+            for session, (mine, others) in found
+        }
+
+    connector._get_connection_devices = ours
 
 
 def _disable(connector: Any, method: str) -> None:
