@@ -75,6 +75,7 @@ BAD: list[tuple[str, dict[str, Any] | None]] = [
     *[("rbd", {field: each}) for field in ("cluster_name", "auth_username") for each in ("../etc", "-c", "", None, "x\n[y]")],
     *[("rbd", {"keyring": each}) for each in ("", None, "\x00", 5, "[client.cinder]\n", "[client.x]\nkey = A==\n",
         "[client.cinder]\nkey = A\\\n", "[client.cinder]\nkey =\n[global]\nkey = A==", "[client.cinder]\nkey = A b",
+        "[" + " " * 9000,
     )],
     *[("iscsi", {field: ["iqn.2010-10.org:x"] * 200}) for field in ("target_iqns", "target_portals")],
     ("iscsi", {"target_iqn": None, "target_iqns": None}),

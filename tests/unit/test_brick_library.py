@@ -126,7 +126,9 @@ def test_of_two_images_of_one_name_the_volumes_own_is_unmapped(brick: Brick, fak
 
 
 @pytest.mark.parametrize("others", [False, True])
-@pytest.mark.parametrize("details", [None, {"device_info": {"path": "/dev/nvme9n9"}}])
+@pytest.mark.parametrize(
+    "details", [None, {"device_info": {"path": "/dev/null"}}], ids=["unknown", "a name that is another's now"]
+)
 def test_a_controller_without_the_volume_is_ended_unless_others_have_volumes_there(
     host: Host, brick: Brick, tmp_path: Path, fake: FakeHost, details: dict[str, Any] | None, others: bool
 ) -> None:

@@ -323,7 +323,8 @@ class Block:
             if "conf" in known:
                 Path(known["conf"]).unlink(missing_ok=True)
             return
-        path = str(self._roots.node(found.device)) if found else known.get("path", _NO_DEVICE)
+        # What was its path may be another's by now.
+        path = str(self._roots.node(found.device)) if found else _NO_DEVICE
         dead = found is not None and paths.count(self._roots, found.device)[0] == 0
         # A disk goes even while we have it open, so nobody can slip in; a map or an RBD must be closed.
         if hold and found and not found.device.startswith("sd"):

@@ -18,10 +18,7 @@ from reconciler.runtime.ports import Target
 Data = Mapping[str, Any]
 Reader = Callable[[Any], Any]
 """Returns None for what is not as it must be."""
-_SECTION = re.compile(r"\s*\[\s*(?P<name>[^\]]*?)\s*\]\s*(?:[#;].*)?")
-_KEY = re.compile(
-    r"\s*key\s*=\s*(?P<quote>[\"']?)(?P<key>[A-Za-z0-9+/]{1,200}={0,2})(?P=quote)\s*(?:[#;].*)?", re.ASCII
-)
+_KEY = re.compile(r"key\s*=\s*(?P<quote>[\"']?)(?P<key>[A-Za-z0-9+/]{1,200}={0,2})(?P=quote)\s*(?:[#;].*)?", re.ASCII)
 _KEYRING_MAX = 10_000
 
 
@@ -113,9 +110,9 @@ def _client_key(text: object, user: object) -> str | None:
         return None
     wanted = section = f"client.{user}"
     key = None
-    for line in text.removeprefix("\ufeff").splitlines():
-        if header := _SECTION.fullmatch(line):
-            section = header["name"]
+    for line in map(str.strip, text.removeprefix("\ufeff").splitlines()):
+        if line.startswith("["):
+            section = line[1:].partition("]")[0].strip()
         elif section == wanted and (found := _KEY.fullmatch(line)):
             key = found["key"]
     return f"[{wanted}]\n\tkey = {key}\n" if key else None
