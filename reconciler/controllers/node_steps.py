@@ -182,6 +182,10 @@ class NodeSteps:
         if device is None:
             self._host.learn(volume, Known(OnHost.ABSENT))  # nothing usable: connect it properly
             return
+        if (
+            note := self._host.note(volume)
+        ) is not None and note.details is None:  # a crash came before they were noted
+            self._host.write_note(replace(note, details=device.details))
         self._commit_attached(step, volume, snapshot, device)
 
     def _device(self, volume: str, snapshot: Snapshot) -> Device | None:

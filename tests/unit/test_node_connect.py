@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.runtime.ports import DuplicateIdentity, PortError, Retryable, Unsupported
+from reconciler.runtime.ports import DuplicateIdentity, PortError, Retryable, UnknownOutcome, Unsupported
 from schema.keys import Family
 from tests.fakes.child import Fault
 from tests.unit.fake_world import on
@@ -48,3 +48,17 @@ def test_a_connection_that_is_refused_does_not_replace_the_one_that_was_connecte
     with pytest.raises(Unsupported):
         node.settle()
     assert node.physical.disk["v"].conn_info == before
+
+
+def test_what_a_crash_left_unnoted_is_noted_before_it_is_called_attached() -> None:
+    node = Node()
+    node.connector.fault = on("connect", Fault(raises=UnknownOutcome("the worker died")))
+    with pytest.raises(UnknownOutcome):
+        node.settle()
+    assert node.physical.disk["v"].details is None
+    node.connector.fault = lambda _: None
+    node.start()
+    assert node.settle().attached
+    details = node.physical.disk["v"].details
+    assert details is not None
+    assert details["identity"]
