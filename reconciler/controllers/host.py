@@ -143,6 +143,21 @@ def target_of(volume: str, connection: Connection) -> Target:
     )
 
 
+def note_of(target: Target, connection: Connection) -> Note:
+    return Note(
+        volume=target.volume,
+        uid=connection.uid,
+        epoch=connection.epoch,
+        boot=connection.boot,
+        mode=connection.mode,
+        conn_info=connection.conn_info or {},
+        size_bytes=connection.size_bytes,
+        identity=target.identity,
+        size_gib=connection.size_gib,
+        least_bytes=target.least_bytes,
+    )
+
+
 def least_bytes(connection: Connection) -> int | None:
     """What the volume measures at least. One that was imported may lack a part of its last GiB."""
     if connection.size_gib is None:

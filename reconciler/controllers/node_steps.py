@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from reconciler.controllers.conditions import ExtendFailed, device_fields, logs_in, paths_missing, why_not
-from reconciler.controllers.host import GIB, Host, Known, least_bytes
+from reconciler.controllers.host import GIB, Host, Known, least_bytes, note_of
 from reconciler.controllers.missing_paths import MissingPaths
 from reconciler.controllers.snapshot import Conflict, Snapshot, Writer
 from reconciler.controllers.verdicts import rfc3339
@@ -23,10 +23,8 @@ from reconciler.runtime.ports import (
     HostIdentity,
     IdentityMismatch,
     LinkTaken,
-    Note,
     PortError,
     Retryable,
-    Target,
     Unsupported,
 )
 from schema.keys import Family, Key
@@ -152,7 +150,7 @@ class NodeSteps:
         """N2 and N3: the note, the connect with its checks, and the word that it is attached."""
         connection = self._connection(volume, snapshot)
         target = self._host.wanted(volume, connection)
-        former, note = self._host.note(volume), _note(target, connection)
+        former, note = self._host.note(volume), note_of(target, connection)
         if former is not None and (former.uid, former.epoch) == (note.uid, note.epoch):
             note = replace(
                 note, details=former.details
@@ -394,18 +392,3 @@ def _check_growth(device: Device, before: Device, connection: Connection) -> Non
     """A size need not be exact (arrays round), but one that stays below the wanted one did not change at all."""
     if device.size_bytes <= before.size_bytes and device.size_bytes < (connection.size_gib or 0) * GIB:
         raise Retryable(f"{device.device} still measures {device.size_bytes} bytes")
-
-
-def _note(target: Target, connection: Connection) -> Note:
-    return Note(
-        volume=target.volume,
-        uid=connection.uid,
-        epoch=connection.epoch,
-        boot=connection.boot,
-        mode=connection.mode,
-        conn_info=connection.conn_info or {},
-        size_bytes=connection.size_bytes,
-        identity=target.identity,
-        size_gib=connection.size_gib,
-        least_bytes=target.least_bytes,
-    )
