@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 
 import click
@@ -15,6 +16,7 @@ from client.known import Known, Reader
 from client.manifests import Wish, read, tell_unwished
 from client.session import Session
 from client.writing import Change, label, outcome, write
+from reconciler.runtime.ports import PortError
 from schema.keys import Family, Key
 from schema.models import AttachmentSpec, NodeSpec, VolumeSpec, VolumeStatus
 from schema.summary import nobody_leads
@@ -67,8 +69,12 @@ def tell_hints(session: Session, reader: Reader, wishes: Iterable[Wish]) -> None
 
 
 def tell_absent(reader: Reader, keys: Iterable[Key]) -> None:
-    """Who is not there that would have to act on these wishes, or on their end."""
-    keys = list(keys)
+    """Who is not there that would have to act on these wishes, or on their end. What was written stays, whatever this finds."""
+    with suppress(PortError):
+        _tell_absent(reader, list(keys))
+
+
+def _tell_absent(reader: Reader, keys: Sequence[Key]) -> None:
     volumes = sorted(
         {key.names[-1] for key in keys if key.family in (Family.DESIRED_VOLUME, Family.DESIRED_ATTACHMENT)}
     )

@@ -156,7 +156,8 @@ def _refuse(
     """What is no help, or looks like a mistake."""
     record = known.value(Key(Family.NODE, (node,)), NodeRecord)
     published = record.boot if isinstance(record, NodeRecord) else ""
-    boots = _boots_of(known, node) | ({published} if published else set()) | ({boot} if earlier else set())
+    copied = known.see(Key(Family.FENCED, (node, boot))) is not None
+    boots = _boots_of(known, node) | ({published} if published else set()) | ({boot} if earlier or copied else set())
     if record is None and not boots:
         raise not_found(Ref("node", (node,)), facts.names(known, Family.NODE))
     if boot not in boots:
@@ -166,9 +167,9 @@ def _refuse(
             f"{node} gives signs of life: detach its volumes instead (brickctl detach), and they are released in order. "
             "To fence it all the same: --although-alive"
         )
+    if copied and earlier is None:
+        return  # it was acted upon, and somebody took the statement away, by which the node would know
     if not held:
-        if known.see(Key(Family.FENCED, (node, boot))) is not None:
-            return  # it was acted upon, and somebody took the statement away, by which the node would know
         if powered_off and (earlier or boot == published or boot in _claimed(known, node)):
             return  # what it frees is the node's name, for another host, or what that one may not get or give back before
         raise Unmet(f"boot {boot} of {node} holds no volume: there is nothing that a fence would free")

@@ -113,8 +113,6 @@ class Surroundings:
         while told is not None and self._twins.get((node, backend)) != told[0]:
             self._twins[node, backend] = told[0]
             told = self._look_for_twin(node, backend)
-        if told is None:
-            self._twins.pop((node, backend), None)
         return f"{told[0]} ({told[1]})" if told else None
 
     def _look_for_twin(self, node: str, backend: str) -> tuple[str, str] | None:

@@ -49,6 +49,11 @@ class Case:
         self.last_word: Condition | None = None
         if not facts.led and self.means != "Uncertain":  # a doubt stays until somebody takes it back
             self.last_word, self.verdict_says, self.verdict, self.means = self.verdict_says, None, None, ""
+            if self.last_word is None and isinstance(facts.backend, BackendStatus) and not facts.backend.ready:
+                why = facts.backend  # of a controller that stands aside, perhaps
+                self.last_word = Condition(
+                    type="Ready", status="False", reason=why.reason, message=why.message, since=""
+                )
         self.mine = self._claim_is_current()
         self.says_this_epoch = bool(self.holder and self.status and self.status.epoch == self.holder.epoch)
         self.unreadable = self._unreadable()
@@ -74,7 +79,11 @@ class Case:
     @property
     def is_over(self) -> bool:
         """What the node said last is not what is so: it is silent, or the boot that said so is over."""
-        return self.silent or self.fenced or (self.status is not None and self.status.boot != self.living)
+        return self.is_gone or (self.status is not None and self.status.boot != self.living)
+
+    @property
+    def is_gone(self) -> bool:
+        return self.silent or self.fenced
 
     @property
     def is_given_back(self) -> bool:
@@ -102,8 +111,9 @@ class Case:
         towards = ("Connected", "Verified") if self.wished and self.mine else ("Released",)
         return complaint(self.status.conditions, *towards)
 
-    def complains_of(self, reason: str) -> Condition | None:
-        if self.status is None or self.said not in HAS_DEVICE or self.is_over:
+    def complains_of(self, reason: str, *, of_any_boot: bool = False) -> Condition | None:
+        over = self.is_gone if of_any_boot else self.is_over
+        if self.status is None or self.said not in HAS_DEVICE or over:
             return None
         found = (each for each in self.status.conditions if each.reason == reason and each.status != "True")
         return next(found, None)

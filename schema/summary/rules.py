@@ -48,7 +48,8 @@ def _mismatch(case: Case) -> Condition | None:
 
 
 def _no_note(case: Case) -> Condition | None:
-    return case.complains_of("NoteUnreadable")
+    """A new boot says it under what the former one said of the volume: it can do nothing with it."""
+    return case.complains_of("NoteUnreadable", of_any_boot=True)
 
 
 def _drained(case: Case) -> Condition | None:

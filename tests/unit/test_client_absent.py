@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from schema.keys import Family
-from schema.models import Alive
+from schema.models import Alive, BackendStatus
 from tests.unit.client_world import World
 
 NOBODY = "no controller leads backend lvm: is one running, with lvm in its settings?"
@@ -50,6 +50,15 @@ def test_an_old_verdict_blames_nobody_where_no_controller_leads(moving: World) -
     assert "the last one said: HeldBy" in status(moving, "attachment", "web-2/data")["message"]
     result = moving.run("wait", "attachment", "web-2/data", "--for=attached", "--timeout", "10s")
     assert (result.exit_code, NOBODY in result.stderr) == (5, True)
+
+
+def test_why_a_controller_stands_aside_is_told(moving: World) -> None:
+    """Its storage is another one: it gives leadership away again and again, so that mostly nobody leads (F-D6)."""
+    moving.delete(Family.LEADER, "lvm")
+    moving.put(
+        Family.BACKEND, ("lvm",), BackendStatus(ready=False, reason="StorageDiffers", message="it is lvm-B", driver="d")
+    )
+    assert "the last one said: StorageDiffers: it is lvm-B" in status(moving, "attachment", "web-1/data")["message"]
 
 
 def test_the_controller_may_go_while_somebody_waits(moving: World) -> None:

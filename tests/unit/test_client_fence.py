@@ -126,6 +126,22 @@ def test_a_fence_that_was_acted_upon_and_withdrawn_may_be_stated_again(world: Wo
     assert world.ok(*DEAD, "--yes") == "fence/web-1/b1 created\n"
 
 
+def test_it_may_be_stated_again_though_nothing_but_the_copy_speaks_of_that_boot(world: World) -> None:
+    """The copy of a weak one keeps grants from the former host's successor (`FormerHost`) until it is raised."""
+    world.put(Family.FENCED, ("web-1", "b1"), FenceStatement(who="ann", why="dead", evidence="saw it"))
+    world.node("web-1", boot="b2")
+    world.available("data")
+    world.delete(Family.CLAIM, "web-1", "data")
+    assert world.ok(*OFF, "--yes", "--although-alive") == "fence/web-1/b1 created\n"
+
+
+def test_it_may_be_stated_again_though_the_boot_holds_what_no_array_can_cut(world: World) -> None:
+    world.put(Family.FENCED, ("web-1", "b1"), FenceStatement(who="ann", why="dead", evidence="saw it"))
+    world.cuts_access = False
+    world.backend()
+    assert world.ok(*DEAD, "--yes") == "fence/web-1/b1 created\n"
+
+
 def test_a_word_is_not_enough_where_the_array_does_not_cut(world: World) -> None:
     """All volumes on such arrays: refused. Some of them: told which are not freed."""
     world.cuts_access = False

@@ -226,7 +226,7 @@ TABLE: list[tuple[str, str, str, dict[str, Any]]] = [
     }),
     ("Uncertain", "NoteUnreadable", "operator", {
         "holders": READY, "claim": claim(), "status": status("Attached", condition("Verified", "NoteUnreadable")),
-        "record": NodeRecord(boot="b2", connector={}),
+        "record": NodeRecord(boot="b2", connector={}), "alive": Alive(boot="b2", since=SINCE),
     }),
     ("Failed", "LinkTaken", "operator", {
         "holders": READY, "claim": claim(), "status": status("Attached", condition("Verified", "LinkTaken")),

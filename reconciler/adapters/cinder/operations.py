@@ -121,7 +121,11 @@ class Operations:
     def _sure_of_storage(self) -> None:
         """Right before data is made or forgotten there: shares are unmounted and groups renamed while a driver goes on, and to many
         what is not there is deleted. The next opening finds out what it is."""
-        if not covers(found := storage.mark(self._driver), self._opened_with):
+        try:
+            found = storage.mark(self._driver)
+        except Terminal as error:  # of the mark, not the driver's answer about the volume
+            raise NotOpen(str(error)) from error
+        if not covers(found, self._opened_with):
             raise NotOpen(f"the storage is {found or 'without a mark'} now, and was {self._opened_with}")
 
     def _provider_ids(self, records: Sequence[Record]) -> dict[str, str]:
