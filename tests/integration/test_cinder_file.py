@@ -236,6 +236,9 @@ def test_f_d6_a_folder_that_is_another_meanwhile_is_not_worked_in(backend: Cinde
         backend.describe()
     assert [path.name for path in files.iterdir()] == [".brickwork-storage"]
     assert any(UID in path.name for path in aside.iterdir())
+    (files / ".brickwork-storage").write_text("somebody's")
+    with pytest.raises(NotOpen, match="is not the mark"):  # and no refusal of the driver's, which would be final
+        backend.create(other)
 
 
 def test_f_d6_before_anything_was_noted_a_storage_with_none_of_the_volumes_is_another(
