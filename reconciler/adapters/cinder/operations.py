@@ -17,13 +17,13 @@ from typing import Any
 from cinder import exception, utils
 
 from reconciler.adapters.cinder import answers, catalog, storage
+from reconciler.adapters.cinder.absence import mind_what_is_not_found, nothing_found
 from reconciler.adapters.cinder.library import HOST
 from reconciler.adapters.cinder.plain import plain
 from reconciler.adapters.cinder.records import PERSISTENT, Record, type_of
 from reconciler.adapters.cinder.shadow import Loaded, Shadow, admin_context
 from reconciler.core.storage import covers, difference
 from reconciler.runtime.ports import NotOpen, OtherStorage, Terminal, Unavailable, Unsupported
-from schema.bounds import several
 from schema.capacity import INFINITE, UNKNOWN, amount
 
 Reply = dict[str, Any]
@@ -265,9 +265,9 @@ class Operations:
         try:
             self._driver.delete_volume(loaded.volume)
         except exception.NotFound as error:
-            _mind_what_is_not_found(error)
+            mind_what_is_not_found(error)
             if not (self._storage or gone or not others or any(map(self._is_there, others))):
-                raise Terminal(_nothing_found(record, others, error)) from error
+                raise Terminal(nothing_found(record, others, error)) from error
             _log.warning("volume %s is gone already: %s", record["volume"], error)
         self._shadow.forget(record["uid"])
         utils.clean_volume_file_locks(record["uid"], self._driver)
@@ -346,7 +346,7 @@ class Operations:
         try:
             shared = self._driver.terminate_connection(loaded.volume, _connector(export), force=False)
         except exception.NotFound as error:
-            _mind_what_is_not_found(error)
+            mind_what_is_not_found(error)
             _log.warning("volume %s is not connected any more: %s", record["volume"], error)
             shared = False
         return {**self._reply(loaded, None), "shared": shared is True}
@@ -360,7 +360,7 @@ class Operations:
         try:
             self._driver.remove_export(admin_context(), loaded.volume)
         except exception.NotFound as error:
-            _mind_what_is_not_found(error)
+            mind_what_is_not_found(error)
             _log.warning("volume %s is not exported any more: %s", loaded.volume.display_name, error)
 
     def exports(self) -> list[tuple[str, str | None]]:
@@ -372,22 +372,6 @@ class Operations:
     def _reply(self, loaded: Loaded, update: Mapping[str, Any] | None) -> Reply:
         model, size_gib = self._shadow.settle(loaded, _plain_fields(update))
         return {"model": model, "size_gib": size_gib}
-
-
-def _mind_what_is_not_found(error: exception.NotFound) -> None:
-    """Raises it again where it is another thing of Cinder's that is missing: a settings file, a parameter, a volume type."""
-    of_volume = (exception.NotFound, exception.VolumeNotFound, exception.VolumeAttachmentNotFound)
-    if type(error).__module__ == exception.__name__ and type(error) not in of_volume:
-        raise error
-
-
-def _nothing_found(record: Record, others: Sequence[Record], error: Exception) -> str:
-    names = several([other["volume"] for other in others])
-    return (
-        f"the array does not know the volume ({error}), and none of {names} could be found on it either: is it another "
-        "array, or another tenant of it? The volume is not forgotten. If it is known to be gone, put "
-        f'desired/deletions/{record["volume"]} {{"uid": "{record["uid"]}", "gone": true}}'
-    )
 
 
 def _plain_fields(update: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
