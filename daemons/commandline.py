@@ -60,7 +60,10 @@ def settings_from(kind: Kind, arguments: Sequence[str], environ: Mapping[str, st
     """The daemon's settings. Ends the process (SystemExit) for `--check-config`, `--help`, `--version` and faults; quietly, where
     nobody reads its answer any more, and with a word where that can't be written."""
     try:
-        return _settings_from(kind, arguments, environ)
+        try:
+            return _settings_from(kind, arguments, environ)
+        finally:
+            sys.stdout.flush()  # what argparse printed: at the interpreter's end it would be too late to say anything
     except OSError as error:
         if error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF):
             raise

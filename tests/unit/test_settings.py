@@ -458,13 +458,16 @@ def test_a_backend_may_be_called_like_a_secret(name: str, write: Write, capsys: 
     assert CANARY not in shown
 
 
+BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+
+
 @pytest.mark.parametrize(("fault", "code"), [(">/dev/full", 3), (">/dev/full 2>&1", 3)])
 @pytest.mark.parametrize("asked", ["--check-config --elsewhere", "--help"])
 def test_an_answer_that_can_not_be_written_is_no_traceback(asked: str, fault: str, code: int, tmp_path: Path) -> None:
     """F-C3, of the daemons."""
     (tmp_path / "node.yaml").write_text("node: web-1\n")
     command = f"{sys.executable} -m daemons.node --config {tmp_path}/node.yaml {asked} {fault}"
-    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(["sh", "-c", command], env=BUFFERED, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == code
     assert "Traceback" not in done.stderr
     if fault == ">/dev/full":
@@ -478,7 +481,9 @@ def test_a_reader_who_left_is_nobodys_fault(asked: str, tmp_path: Path) -> None:
     read, write = os.pipe()
     os.close(read)
     command = [sys.executable, "-m", "daemons.node", "--config", str(tmp_path / "node.yaml"), *asked.split()]
-    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        command, env=BUFFERED, stdout=write, stderr=subprocess.PIPE, text=True, check=False, timeout=60
+    )
     os.close(write)
     assert (done.returncode, done.stderr) == (141, "")
 
