@@ -152,9 +152,8 @@ class NodeSteps:
         target = self._host.wanted(volume, connection)
         former, note = self._host.note(volume), note_of(target, connection)
         if former is not None and (former.uid, former.epoch) == (note.uid, note.epoch):
-            note = replace(
-                note, details=former.details
-            )  # it was here: whatever comes now, there is something to take away
+            # It was here: whatever comes now, there is something to take away.
+            note = replace(note, details=former.details)
         self._host.write_note(note)
         self._failpoint("CONNECT:noted")
         self._host.doubt(volume)
@@ -180,9 +179,8 @@ class NodeSteps:
         if device is None:
             self._host.learn(volume, Known(OnHost.ABSENT))  # nothing usable: connect it properly
             return
-        if (
-            note := self._host.note(volume)
-        ) is not None and note.details is None:  # a crash came before they were noted
+        note = self._host.note(volume)
+        if note is not None and note.details is None:  # a crash came before they were noted
             self._host.write_note(replace(note, details=device.details))
         self._commit_attached(step, volume, snapshot, device)
 

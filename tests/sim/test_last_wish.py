@@ -123,6 +123,15 @@ def random_order(seed: int) -> None:
     played(story, "last wish", seed=seed)
 
 
+def attached(run: Run) -> str:
+    """The volume is on n1. The path of the wish for that."""
+    path = run.fleet.keyspace.path(Family.DESIRED_ATTACHMENT, "n1", "v")
+    wish(run.fleet, DELETE)
+    run.fleet.by_hand(path, b"{}")
+    run.until_settled()
+    return path
+
+
 @pytest.mark.parametrize("seed", range(60))
 def test_the_last_wish_holds(seed: int) -> None:
     random_order(seed)
@@ -181,10 +190,7 @@ def test_a_wish_that_nobody_saw_is_not_forgotten_while_a_detach_is_under_way() -
 
     def story(run: Run) -> None:
         fleet = run.fleet
-        attachment = fleet.keyspace.path(Family.DESIRED_ATTACHMENT, "n1", "v")
-        wish(fleet, DELETE)
-        fleet.by_hand(attachment, b"{}")
-        run.until_settled()
+        attachment = attached(run)
         wish(fleet, GONE)
         run.let_pass(10.0)
         lead(fleet, on=False)
@@ -205,10 +211,7 @@ def test_what_history_told_is_not_asked_of_people_when_another_step_fails() -> N
 
     def story(run: Run) -> None:
         fleet = run.fleet
-        attachment = fleet.keyspace.path(Family.DESIRED_ATTACHMENT, "n1", "v")
-        wish(fleet, DELETE)
-        fleet.by_hand(attachment, b"{}")
-        run.until_settled()
+        attachment = attached(run)
         lead(fleet, on=False)
         wish(fleet, RETAIN)
         wish(fleet, GONE)

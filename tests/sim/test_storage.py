@@ -47,6 +47,17 @@ def another(fleet: Fleet, mark: str = "serial-other") -> FakeArray:
     return array
 
 
+def without_mark(fleet: Fleet) -> FakeArray:
+    """As most arrays are: their drivers can't tell whether they speak to the same one."""
+    array = fleet.arrays["array1"]
+    array.mark = ""
+    for daemon in fleet.daemons.values():
+        daemon.kill()
+    for daemon in fleet.daemons.values():
+        daemon.start()
+    return array
+
+
 def test_f_d6_a_controller_with_other_local_storage_stands_aside_and_deletes_nothing() -> None:
     """The leader dies; the other has an empty disk under the same settings. A delete is not done, nothing is created there. The
     first comes back, and everything goes on."""
@@ -161,12 +172,7 @@ def test_f_d6_without_a_mark_a_volume_that_is_not_found_is_forgotten_only_where_
 
     def story(run: Run) -> None:
         fleet = run.fleet
-        array = fleet.arrays["array1"]
-        array.mark = ""
-        for daemon in fleet.daemons.values():
-            daemon.kill()
-        for daemon in fleet.daemons.values():
-            daemon.start()
+        array = without_mark(fleet)
         wish(run, "v", "w", "x")
         kept, array.volumes = array.volumes, {}
         run.act(put(fleet, Family.DESIRED_VOLUME, "w", value=None))
@@ -192,12 +198,7 @@ def test_f_d6_without_a_mark_volumes_that_are_all_deleted_at_once_are_kept_where
 
     def story(run: Run) -> None:
         fleet = run.fleet
-        array = fleet.arrays["array1"]
-        array.mark = ""
-        for daemon in fleet.daemons.values():
-            daemon.kill()
-        for daemon in fleet.daemons.values():
-            daemon.start()
+        array = without_mark(fleet)
         wish(run, "v", "w")
         run.act(put(fleet, Family.DESIRED_ATTACHMENT, "n1", "v", value=None))
         run.until_settled()
@@ -219,12 +220,7 @@ def test_f_d6_without_a_mark_volumes_that_are_all_deleted_at_once_are_kept_where
 def test_f_d6_a_person_may_say_that_a_volume_is_gone() -> None:
     def story(run: Run) -> None:
         fleet = run.fleet
-        array = fleet.arrays["array1"]
-        array.mark = ""
-        for daemon in fleet.daemons.values():
-            daemon.kill()
-        for daemon in fleet.daemons.values():
-            daemon.start()
+        array = without_mark(fleet)
         wish(run, "v", "w")
         uid = fleet.invariants.values[Key(Family.RECORD, ("w",))].uid  # type: ignore[attr-defined]
         kept, array.volumes = array.volumes, {}

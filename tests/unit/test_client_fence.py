@@ -120,15 +120,20 @@ def test_a_fence_whose_boot_nothing_speaks_of_any_more_may_be_raised(world: Worl
     assert world.ok(*OFF, "--yes", "--although-alive") == "fence/web-1/b1 raised\n"
 
 
-def test_a_fence_that_was_acted_upon_and_withdrawn_may_be_stated_again(world: World) -> None:
+def acted_upon(world: World) -> None:
+    """The controller has copied a fence of b1 that stands no more."""
     world.put(Family.FENCED, ("web-1", "b1"), FenceStatement(who="ann", why="dead", evidence="saw it"))
+
+
+def test_a_fence_that_was_acted_upon_and_withdrawn_may_be_stated_again(world: World) -> None:
+    acted_upon(world)
     world.available("data")
     assert world.ok(*DEAD, "--yes") == "fence/web-1/b1 created\n"
 
 
 def test_it_may_be_stated_again_though_nothing_but_the_copy_speaks_of_that_boot(world: World) -> None:
     """The copy of a weak one keeps grants from the former host's successor (`FormerHost`) until it is raised."""
-    world.put(Family.FENCED, ("web-1", "b1"), FenceStatement(who="ann", why="dead", evidence="saw it"))
+    acted_upon(world)
     world.node("web-1", boot="b2")
     world.available("data")
     world.delete(Family.CLAIM, "web-1", "data")
@@ -136,7 +141,7 @@ def test_it_may_be_stated_again_though_nothing_but_the_copy_speaks_of_that_boot(
 
 
 def test_it_may_be_stated_again_though_the_boot_holds_what_no_array_can_cut(world: World) -> None:
-    world.put(Family.FENCED, ("web-1", "b1"), FenceStatement(who="ann", why="dead", evidence="saw it"))
+    acted_upon(world)
     world.cuts_access = False
     world.backend()
     assert world.ok(*DEAD, "--yes") == "fence/web-1/b1 created\n"

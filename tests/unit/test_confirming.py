@@ -88,21 +88,27 @@ def test_nothing_is_confirmed_that_nobody_asks_about(world: World) -> None:
     assert world.run("detach", "web-1").exit_code == 2
 
 
-def test_data_that_the_controller_asks_about_is_deleted_by_name() -> None:
-    """The wish is gone already: naming the volume again confirms its uid. On a terminal it is asked for."""
+@pytest.fixture
+def asked() -> World:
+    """The wish for scratch is gone, and the controller asks whether that is meant."""
     world = World()
     world.backend()
     world.volume("scratch")
     world.available("scratch")
     world.delete(Family.DESIRED_VOLUME, "scratch")
     world.verdict(Family.DESIRED_VOLUME, ("scratch",), "Available", DELETES_PAUSED, "4 of 4 are gone")
-    world.terminal = True
-    assert world.run("delete", "volume", "scratch", stdin="n\n").exit_code == 1
-    assert world.value(Family.DESIRED_DELETION, "scratch") is None
-    world.put(Family.DESIRED_DELETION, ("former",), DeletionSpec(uid="long gone"))
-    assert "confirmed: its data is deleted" in world.ok("delete", "volume", "scratch", "--yes")
-    assert b'"u-1"' in (world.value(Family.DESIRED_DELETION, "scratch") or b"")
-    assert world.value(Family.DESIRED_DELETION, "former") is None
+    return world
+
+
+def test_data_that_the_controller_asks_about_is_deleted_by_name(asked: World) -> None:
+    """The wish is gone already: naming the volume again confirms its uid. On a terminal it is asked for."""
+    asked.terminal = True
+    assert asked.run("delete", "volume", "scratch", stdin="n\n").exit_code == 1
+    assert asked.value(Family.DESIRED_DELETION, "scratch") is None
+    asked.put(Family.DESIRED_DELETION, ("former",), DeletionSpec(uid="long gone"))
+    assert "confirmed: its data is deleted" in asked.ok("delete", "volume", "scratch", "--yes")
+    assert b'"u-1"' in (asked.value(Family.DESIRED_DELETION, "scratch") or b"")
+    assert asked.value(Family.DESIRED_DELETION, "former") is None
 
 
 def test_f_s5_confirmations_that_do_not_fit_into_the_nodes_key_are_refused_whole(world: World) -> None:
@@ -121,18 +127,6 @@ def test_f_s5_confirmations_that_do_not_fit_into_the_nodes_key_are_refused_whole
 # --- a new wish takes back what was confirmed of the one before ---------------------------------------------------------------
 
 MANIFEST = "kind: Volume\nname: scratch\nspec: {backend: lvm, size_gib: 10, on_delete: delete}\n"
-
-
-@pytest.fixture
-def asked() -> World:
-    """The wish for scratch is gone, and the controller asks whether that is meant."""
-    world = World()
-    world.backend()
-    world.volume("scratch")
-    world.available("scratch")
-    world.delete(Family.DESIRED_VOLUME, "scratch")
-    world.verdict(Family.DESIRED_VOLUME, ("scratch",), "Available", DELETES_PAUSED, "4 of 4 are gone")
-    return world
 
 
 @pytest.mark.parametrize("lies", ["before", "beside"])

@@ -92,7 +92,6 @@ _NQN = re.compile(
 )  # Cinder's own target has nqn.iqn.2010-10.org.openstack:-UUID
 _WWN = re.compile(r"(?:0x)?[0-9a-f]{16}", re.IGNORECASE)
 _TRANSPORT = re.compile(r"tcp|rdma|RoCEv2|fc", re.IGNORECASE)
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,128}")
 _UUID = re.compile(r"[0-9A-Fa-f]{8}-?(?:[0-9A-Fa-f]{4}-?){3}[0-9A-Fa-f]{12}")
 _ADDRESSING = re.compile("SAM|SAM2|SAM3-flat|transparent")
 _CREDENTIAL = re.compile(r"[^\x00-\x1f\x7f]{1,512}")
@@ -301,7 +300,8 @@ def _check_rbd(protocol: str, data: Data) -> None:
     grammar.text(data, "name", _IMAGE, "must be pool/image")
     for field in ("cluster_name", "auth_username"):
         grammar.text(data, field, _NAME, "must be a name of letters, digits, '.', '_' and '-'")
-    if "keyring" not in _plain_fields(protocol, data):
+    fields = _plain_fields(protocol, data)
+    if "keyring" not in fields:
         shown, rule = (
             "(not shown)" if data.get("keyring") else "",
             f"must hold the key of client.{data['auth_username']}",
@@ -316,7 +316,7 @@ def _check_rbd(protocol: str, data: Data) -> None:
     for port in ports:
         grammar.check_port("ports", port)
     for field in ("hosts", "ports"):
-        if field not in _plain_fields(protocol, data):
+        if field not in fields:
             grammar.refuse(field, data.get(field), "must name a monitor")
 
 

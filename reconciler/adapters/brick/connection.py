@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from reconciler.adapters.brick import ways
+from reconciler.adapters.brick import grammar, ways
 from reconciler.runtime.ports import Target
 
 Data = Mapping[str, Any]
@@ -202,7 +202,7 @@ def portal(value: object) -> str | None:
     """Without what some drivers append, `,1`: no session has it in its name. An IPv6 address in its shortest form."""
     if not isinstance(value, str):
         return None
-    host, _, port = re.sub(r",\d{1,5}$", "", value).rpartition(":")
+    host, port = grammar.split_portal(value)
     return f"{_host(host)}:{int(port)}" if host and _port(port) else None
 
 

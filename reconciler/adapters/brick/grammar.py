@@ -17,9 +17,14 @@ PORTS_MAX = 1024
 """Of a Fibre Channel storage: those are only looked for."""
 
 
-def is_portal(text: str) -> bool:
-    """`10.0.0.1:3260`, `[fd00::1]:3260`, `san-1:3260`; also with what some drivers append, `,1`."""
+def split_portal(text: str) -> tuple[str, str]:
+    """Address and port of `10.0.0.1:3260`, `[fd00::1]:3260`, `san-1:3260`; also with what some drivers append, `,1`."""
     address, _, port = re.sub(r",\d{1,5}$", "", text).rpartition(":")
+    return address, port
+
+
+def is_portal(text: str) -> bool:
+    address, port = split_portal(text)
     return is_address(address) and is_port(port)
 
 

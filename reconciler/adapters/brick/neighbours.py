@@ -40,17 +40,17 @@ class Neighbours:
             promised = frozenset({identity.canonical(target.identity)})
             with self._lock:
                 self._refuse(target, promised, "was not connected")
-        address, shown = self._shown.get(target.volume, (frozenset(), frozenset()))
-        if address == _addresses(target):
-            with self._lock:
-                self._refuse(
-                    target, shown, "was not connected again; once they differ: detach it here, and attach it again"
-                )
+        with self._lock:
+            address, shown = self._shown.get(target.volume, (frozenset(), frozenset()))
+            if address == _addresses(target):
+                outcome = "was not connected again; once they differ: detach it here, and attach it again"
+                self._refuse(target, shown, outcome)
 
     def remember(self, target: Target, seen: Identity) -> None:
         """What a volume showed that was refused. Each login puts it into the other one's multipath map for a moment, and what is
         written there meanwhile may reach it: so there is no second one while nothing has changed."""
-        self._shown[target.volume] = (_addresses(target), seen.spellings)
+        with self._lock:
+            self._shown[target.volume] = (_addresses(target), seen.spellings)
 
     def is_at_its_address(self, target: Target) -> bool:
         """Whether another volume is here through this one's address: then nothing there is this one's."""
